@@ -1,0 +1,97 @@
+//! Who calls. The gateway only asks: the services decide, and authenticate the call that follows once more. Of what came
+//! in from outside, a service sees the bearer token and nothing else.
+
+use axum::extract::FromRequestParts;
+use continuo_proto::{
+    Api,
+    v1::{AuthenticateRequest, CredentialKind},
+};
+use http::{HeaderMap, header, request::Parts};
+use tonic::metadata::{Ascii, MetadataValue};
+
+use crate::{
+    Gateway,
+    error::{Failure, Route},
+};
+
+/// An authenticated caller. As an extractor it comes first, so that nothing is read for somebody unknown.
+pub(crate) struct Caller {
+    authorization: MetadataValue<Ascii>,
+    kind: CredentialKind,
+    /// The caller's environment.
+    pub(crate) environment_id: String,
+}
+
+impl<A: Api> FromRequestParts<Gateway<A>> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway<A>) -> Result<Self, Failure> {
+        let authorization = bearer(&parts.headers)?;
+        let request = with_authorization(&authorization, AuthenticateRequest {});
+        let who = gateway.api.authenticate(request).await.map_err(|s| Failure::of(&s, Route::Tokens))?.into_inner();
+        Ok(Self { authorization, kind: who.kind(), environment_id: who.environment_id })
+    }
+}
+
+/// A caller on a route that takes no public tokens: there one is looked up as a key, and not found.
+pub(crate) struct KeyHolder(pub(crate) Caller);
+
+impl<A: Api> FromRequestParts<Gateway<A>> for KeyHolder {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway<A>) -> Result<Self, Failure> {
+        let caller = Caller::from_request_parts(parts, gateway).await?;
+        if caller.is_public() { Err(Failure::invalid_api_key()) } else { Ok(Self(caller)) }
+    }
+}
+
+/// Who may ask for a session to be made: a key, and with `create_allow_jwt` a public token too.
+pub(crate) struct Creator(pub(crate) Caller);
+
+impl<A: Api> FromRequestParts<Gateway<A>> for Creator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway<A>) -> Result<Self, Failure> {
+        if gateway.options.create_allow_jwt {
+            return Caller::from_request_parts(parts, gateway).await.map(Self);
+        }
+        KeyHolder::from_request_parts(parts, gateway).await.map(|KeyHolder(caller)| Self(caller))
+    }
+}
+
+impl Caller {
+    /// A call in this caller's name.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        with_authorization(&self.authorization, message)
+    }
+
+    /// Is this a browser or another holder of a public token?
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self.kind, CredentialKind::PublicToken | CredentialKind::Unspecified)
+    }
+
+    /// The token itself.
+    pub(crate) fn token(&self) -> &str {
+        self.authorization.to_str().unwrap_or_default().trim_start_matches("Bearer ")
+    }
+}
+
+fn with_authorization<T>(authorization: &MetadataValue<Ascii>, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", authorization.clone());
+    request
+}
+
+fn bearer(headers: &HeaderMap) -> Result<MetadataValue<Ascii>, Failure> {
+    let header = headers.get(header::AUTHORIZATION).ok_or_else(Failure::missing_api_key)?;
+    let text = header.to_str().map_err(|_| Failure::invalid_api_key())?.trim();
+    let token = match text.get(..7) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => text[7..].trim(),
+        _ if text.eq_ignore_ascii_case("bearer") => "",
+        _ => text,
+    };
+    if token.is_empty() {
+        return Err(Failure::missing_api_key());
+    }
+    format!("Bearer {token}").parse().map_err(|_| Failure::invalid_api_key())
+}

@@ -1,0 +1,133 @@
+//! Every path, once, and the reading of its parameters.
+//!
+//! The raw path is split on `/` first and each segment decoded afterwards: an external id may itself hold `/`, `:`, spaces
+//! or any other character, and arrives percent-encoded in one segment.
+
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, MatchedPath};
+use continuo_proto::v1::{ChannelRef, Direction};
+use http::request::Parts;
+
+use crate::{
+    error::Failure,
+    validate::{Issue, Step},
+};
+
+pub(crate) const SESSIONS: &str = "/api/v1/sessions";
+pub(crate) const SESSION: &str = "/api/v1/sessions/{session}";
+pub(crate) const SESSION_CLOSE: &str = "/api/v1/sessions/{session}/close";
+pub(crate) const SESSION_END_AND_CONTINUE: &str = "/api/v1/sessions/{session}/end-and-continue";
+pub(crate) const SESSION_RUNS: &str = "/api/v1/sessions/{session}/runs";
+
+/// The reserved pair and the named ones have the same four routes.
+pub(crate) const CHANNELS: [&str; 2] =
+    ["/realtime/v1/sessions/{session}/{io}", "/realtime/v1/sessions/{session}/channels/{channel}/{io}"];
+pub(crate) const APPENDS: [&str; 2] =
+    ["/realtime/v1/sessions/{session}/{io}/append", "/realtime/v1/sessions/{session}/channels/{channel}/{io}/append"];
+pub(crate) const RECORDS: [&str; 2] =
+    ["/realtime/v1/sessions/{session}/{io}/records", "/realtime/v1/sessions/{session}/channels/{channel}/{io}/records"];
+
+pub(crate) const RUNS: &str = "/api/v1/runs";
+pub(crate) const RUN: &str = "/api/v3/runs/{run}";
+pub(crate) const RUN_CANCEL: &str = "/api/v2/runs/{run}/cancel";
+pub(crate) const RUN_METADATA: &str = "/api/v1/runs/{run}/metadata";
+pub(crate) const RUN_TAGS: &str = "/api/v1/runs/{run}/tags";
+pub(crate) const RUN_WAIT_CHANNEL: &str = "/api/v1/runs/{run}/session-streams/wait";
+pub(crate) const RUN_WAIT_TOKEN: &str = "/engine/v1/runs/{run}/waitpoints/tokens/{waitpoint}/wait";
+pub(crate) const RUN_WAIT_DURATION: &str = "/engine/v1/runs/{run}/wait/duration";
+pub(crate) const TASK_TRIGGER: &str = "/api/v1/tasks/{task}/trigger";
+
+pub(crate) const WAITPOINTS: &str = "/api/v1/waitpoints/tokens";
+pub(crate) const WAITPOINT: &str = "/api/v1/waitpoints/tokens/{waitpoint}";
+pub(crate) const WAITPOINT_COMPLETE: &str = "/api/v1/waitpoints/tokens/{waitpoint}/complete";
+
+pub(crate) const CLAIMS: &str = "/api/v1/auth/jwt/claims";
+pub(crate) const PUBLIC_TOKENS: &str = "/api/v1/auth/public-tokens";
+
+/// The parameters of the matched path, still encoded: they are decoded only after authentication and the size check.
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let pattern = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        Ok(Self::of(pattern, parts.uri.path()))
+    }
+}
+
+impl Params {
+    fn of(pattern: &str, path: &str) -> Self {
+        let name = |segment: &str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.to_owned());
+        let pairs = pattern.split('/').zip(path.split('/'));
+        Self(pairs.filter_map(|(segment, value)| Some((name(segment)?, value.to_owned()))).collect())
+    }
+
+    /// The decoded value of a parameter.
+    pub(crate) fn get(&self, name: &'static str) -> Result<String, Failure> {
+        let raw = self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str());
+        decode(raw).map_err(|problem| Failure::params(vec![Issue::new("custom", vec![Step::key(name)], problem)]))
+    }
+
+    /// The session, as its id or as the caller's own name for it.
+    pub(crate) fn session(&self) -> Result<String, Failure> {
+        self.get("session")
+    }
+
+    /// The channel.
+    pub(crate) fn channel(&self) -> Result<ChannelRef, Failure> {
+        let session = self.session()?;
+        let name = if self.0.iter().any(|(n, _)| n == "channel") { self.get("channel")? } else { String::new() };
+        let direction = match self.get("io")?.as_str() {
+            "in" => Direction::In,
+            "out" => Direction::Out,
+            other => {
+                let message = format!("Invalid enum value. Expected 'in' | 'out', received '{other}'");
+                return Err(Failure::params(vec![Issue::new("invalid_enum_value", vec![Step::key("io")], message)]));
+            }
+        };
+        Ok(ChannelRef { session, name, direction: direction.into() })
+    }
+}
+
+/// Percent-decodes one segment. Malformed escapes are refused rather than passed on, as `decodeURIComponent` does.
+fn decode(raw: &str) -> Result<String, &'static str> {
+    let bytes = raw.as_bytes();
+    let hex = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_hexdigit);
+    if bytes.iter().enumerate().any(|(i, b)| *b == b'%' && !(hex(i + 1) && hex(i + 2))) {
+        return Err("Malformed percent-encoding");
+    }
+    let text = percent_encoding::percent_decode(bytes).decode_utf8().map_err(|_| "Not valid UTF-8")?;
+    if text.contains('\0') { Err("NUL is not allowed") } else { Ok(text.into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_name_survives_the_path(name in "[^\0]{1,300}") {
+            let path = format!("/realtime/v1/sessions/{}/in/append", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+            let params = Params::of(APPENDS[0], &path);
+            prop_assert_eq!(params.session().ok(), Some(name));
+            prop_assert_eq!(params.channel().ok().map(|c| c.direction), Some(Direction::In.into()));
+        }
+
+        #[test]
+        fn decoding_never_panics(raw in "[%0-9a-fA-F\\PC]{0,60}") {
+            let _ = decode(&raw);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_refused() {
+        assert!(decode("%").is_err() && decode("%2").is_err() && decode("%zz").is_err());
+        assert!(decode("%ff").is_err() && decode("a%00b").is_err());
+        assert_eq!(decode("a%2Fb%25").as_deref(), Ok("a/b%"));
+        assert_eq!(decode("+").as_deref(), Ok("+"));
+    }
+}

@@ -1,0 +1,167 @@
+//! A run as clients see it.
+
+use std::borrow::Cow;
+
+use continuo_proto::v1::{Run, RunError};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    json::{self, Entries},
+    time,
+};
+
+/// The run object. Costs, depth and related runs exist for clients that require the fields; runs have none here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunItem<'a> {
+    id: &'a str,
+    status: &'a str,
+    task_identifier: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    is_queued: bool,
+    is_executing: bool,
+    is_waiting: bool,
+    is_completed: bool,
+    is_success: bool,
+    is_failed: bool,
+    is_cancelled: bool,
+    is_test: bool,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delayed_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expired_at: Option<String>,
+    tags: &'a [String],
+    cost_in_cents: u32,
+    base_cost_in_cents: u32,
+    duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    depth: u32,
+    trigger_function: &'static str,
+    attempt_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<Environment<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Value<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Value<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorItem<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    related_runs: Option<RelatedRuns>,
+}
+
+#[derive(Serialize)]
+struct Environment<'a> {
+    id: &'a str,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct RelatedRuns {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorItem<'a> {
+    message: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack_trace: Option<&'a str>,
+}
+
+/// A payload or an output.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Value<'a> {
+    Json(&'a RawValue),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> RunItem<'a> {
+    pub(crate) fn full(run: &'a Run) -> Self {
+        Self {
+            payload: value(&run.payload, &run.payload_type),
+            output: run.output.as_deref().and_then(|text| value(text, run.output_type.as_deref().unwrap_or_default())),
+            error: run.error.as_ref().map(|RunError { name, message, stack_trace }| ErrorItem {
+                message,
+                name,
+                stack_trace: stack_trace.as_deref(),
+            }),
+            related_runs: Some(RelatedRuns {}),
+            env: None,
+            ..Self::in_list(run, "")
+        }
+    }
+
+    pub(crate) fn in_list(run: &'a Run, environment_id: &'a str) -> Self {
+        let status = run.status.as_str();
+        let is_completed = matches!(
+            status,
+            "COMPLETED" | "CANCELED" | "FAILED" | "CRASHED" | "SYSTEM_FAILURE" | "EXPIRED" | "TIMED_OUT"
+        );
+        let finished_at = time::iso_opt(&run.finished_at);
+        Self {
+            id: &run.id,
+            status,
+            task_identifier: &run.task_identifier,
+            idempotency_key: run.idempotency_key.as_deref(),
+            version: run.version.as_deref(),
+            is_queued: matches!(status, "QUEUED" | "DELAYED" | "PENDING_VERSION"),
+            is_executing: matches!(status, "DEQUEUED" | "EXECUTING"),
+            is_waiting: status == "WAITING",
+            is_completed,
+            is_success: status == "COMPLETED",
+            is_failed: is_completed && status != "COMPLETED",
+            is_cancelled: status == "CANCELED",
+            is_test: run.is_test,
+            created_at: time::iso(&run.created_at.unwrap_or_default()),
+            updated_at: time::iso(&run.updated_at.unwrap_or_default()),
+            started_at: time::iso_opt(&run.started_at),
+            expired_at: finished_at.clone().filter(|_| status == "EXPIRED"),
+            finished_at,
+            delayed_until: time::iso_opt(&run.delayed_until),
+            ttl: run.ttl_ms.map(time::duration_text),
+            tags: &run.tags,
+            cost_in_cents: 0,
+            base_cost_in_cents: 0,
+            duration_ms: run.duration_ms,
+            metadata: run.metadata_json.as_deref().and_then(json::raw),
+            depth: 0,
+            trigger_function: "trigger",
+            attempt_count: run.attempt_count,
+            env: Some(Environment { id: environment_id, name: environment_id }),
+            payload: None,
+            output: None,
+            error: None,
+            related_runs: None,
+        }
+    }
+}
+
+/// JSON is shown as the value it is. The SDK's own format wraps it under `json`, whose plain form is what the value
+/// prints as. Other types are text.
+fn value<'a>(text: &'a str, content_type: &str) -> Option<Value<'a>> {
+    if text.is_empty() {
+        return None;
+    }
+    let plain = || Value::Text(Cow::Borrowed(text));
+    Some(match content_type {
+        "" | "application/json" => json::raw(text).map_or_else(plain, Value::Json),
+        "application/super+json" => {
+            Entries::parse(text).and_then(|wrapped| wrapped.get("json")).map_or_else(plain, Value::Json)
+        }
+        _ => plain(),
+    })
+}

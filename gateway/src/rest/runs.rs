@@ -1,0 +1,85 @@
+//! Runs, read and changed from outside or by themselves.
+
+use axum::{extract::State, response::Response};
+use continuo_proto::{
+    Api,
+    v1::{AddRunTagsRequest, CancelRunRequest, GetRunRequest, ListRunsRequest},
+};
+use http::StatusCode;
+use serde_json::{json, value::RawValue};
+
+use super::{List, Pagination, run_json::RunItem};
+use crate::{
+    Gateway,
+    auth::Caller,
+    body::{self, Capped, MEDIUM_BYTES_MAX},
+    error::{Failure, Route},
+    json,
+    paths::Params,
+    query::{Page, Query},
+    validate::Issues,
+};
+
+pub(crate) async fn get<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, Failure> {
+    let request = caller.request(GetRunRequest { run_id: params.get("run")? });
+    let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
+    Ok(json::response(StatusCode::OK, &RunItem::full(&answer.run.unwrap_or_default())))
+}
+
+pub(crate) async fn list<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Failure> {
+    let Page { size, token, cursor } = query.page()?;
+    let request = caller.request(ListRunsRequest {
+        statuses: query.list("filter[status]"),
+        task_identifiers: query.list("filter[taskIdentifier]"),
+        session: None,
+        tags: query.list("filter[tag]"),
+        page_size: size,
+        page_token: token,
+    });
+    let answer = gateway.api.list_runs(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?.into_inner();
+    let data: Vec<_> = answer.runs.iter().map(|run| RunItem::in_list(run, &caller.environment_id)).collect();
+    let pagination = Pagination { next: answer.next_page_token, previous: String::new() };
+    Ok(json::response(StatusCode::OK, &List { data, pagination }))
+}
+
+pub(crate) async fn cancel<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, Failure> {
+    let run_id = params.get("run")?;
+    let request = caller.request(CancelRunRequest { run_id: run_id.clone() });
+    let answer = gateway.api.cancel_run(request).await.map_err(|s| Failure::of(&s, Route::CancelRun))?.into_inner();
+    Ok(json::response(StatusCode::OK, &json!({ "id": answer.run.map_or(run_id, |run| run.id) })))
+}
+
+pub(crate) async fn add_tags<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    params: Params,
+    Capped(body): Capped<MEDIUM_BYTES_MAX>,
+) -> Result<Response, Failure> {
+    let run_id = params.get("run")?;
+    let tags = tags(body::json(&body)?)?;
+    let count = tags.len();
+    let request = caller.request(AddRunTagsRequest { run_id, tags });
+    gateway.api.add_run_tags(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?;
+    Ok(json::response(StatusCode::OK, &json!({ "message": format!("Successfully set {count} new tags.") })))
+}
+
+fn tags(body: &RawValue) -> Result<Vec<String>, Failure> {
+    let issues = Issues::default();
+    let object = issues.object(body);
+    object.required("tags");
+    let tags = object.string_or_strings("tags");
+    issues.finish()?;
+    Ok(tags)
+}

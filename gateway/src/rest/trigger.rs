@@ -1,0 +1,116 @@
+//! `POST /api/v1/tasks/{task}/trigger`.
+
+use axum::{extract::State, response::Response};
+use continuo_proto::{Api, v1::TriggerRunRequest};
+use http::StatusCode;
+use serde_json::{json, value::RawValue};
+
+use super::token_headers;
+use crate::{
+    Gateway,
+    auth::Caller,
+    body::{self, Capped, PAYLOAD_BYTES_MAX},
+    error::{Failure, Route},
+    json,
+    paths::Params,
+    time,
+    validate::{Issues, Object, type_name},
+};
+
+pub(crate) async fn trigger<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    params: Params,
+    Capped(body): Capped<PAYLOAD_BYTES_MAX>,
+) -> Result<Response, Failure> {
+    let request = request(params.get("task")?, body::json(&body)?)?;
+    let answer = gateway.api.trigger_run(caller.request(request)).await;
+    let answer = answer.map_err(|s| Failure::of(&s, Route::Trigger))?.into_inner();
+    let id = answer.run.unwrap_or_default().id;
+    let scopes = [format!("read:runs:{id}"), format!("write:inputStreams:{id}")];
+    let mut response = json::response(StatusCode::OK, &json!({ "id": id, "isCached": answer.is_cached }));
+    response.headers_mut().extend(token_headers(&caller, &answer.public_access_token, &scopes));
+    Ok(response)
+}
+
+fn request(task_identifier: String, body: &RawValue) -> Result<TriggerRunRequest, Failure> {
+    let issues = Issues::default();
+    let object = issues.object(body);
+    let options = object.object("options").unwrap_or_else(|| issues.empty_object());
+    let payload_type = options.string("payloadType").unwrap_or_default();
+    let queue = options.object("queue");
+    let request = TriggerRunRequest {
+        task_identifier,
+        payload: payload(&object, &payload_type),
+        payload_type,
+        queue: queue.as_ref().map(|queue| queue.required_string("name")),
+        queue_concurrency_limit: queue.as_ref().and_then(|queue| queue.whole("concurrencyLimit")),
+        concurrency_key: options.string_or_number("concurrencyKey"),
+        priority: options.number("priority").map_or(0, |n| n as i32),
+        machine: options.string("machine"),
+        region: options.string("region"),
+        lock_to_version: options.string("lockToVersion"),
+        max_attempts: options.whole("maxAttempts"),
+        max_duration_s: options.number("maxDuration").map(|seconds| seconds.ceil() as u32),
+        ttl_ms: ttl_ms(&options),
+        delay_until: delay_until(&options),
+        idempotency_key: options.string("idempotencyKey"),
+        idempotency_key_ttl_ms: options.key_ttl_ms("idempotencyKeyTTL"),
+        tags: options.string_or_strings("tags"),
+        metadata_json: metadata(&options),
+        is_test: options.boolean("test").unwrap_or(false),
+    };
+    issues.finish()?;
+    Ok(request)
+}
+
+/// Of type `application/json` the payload is the JSON value itself; of any other it is the content of a string.
+fn payload(object: &Object<'_>, payload_type: &str) -> String {
+    let raw = object.raw("payload");
+    let text = raw.and_then(json::string);
+    match payload_type {
+        "" | "application/json" => raw.map(|raw| raw.get().to_owned()).unwrap_or_default(),
+        "application/store" if text.as_deref().unwrap_or_default().is_empty() => {
+            let message = "payload must be a non-empty string when options.payloadType is application/store";
+            object.problem("payload", message);
+            String::new()
+        }
+        _ => text.unwrap_or_default(),
+    }
+}
+
+fn ttl_ms(options: &Object<'_>) -> Option<u64> {
+    match type_name(options.raw("ttl")?) {
+        "number" => options.whole("ttl").map(|seconds| u64::from(seconds) * 1_000),
+        _ => {
+            let ms = time::parse_duration_ms(&options.string("ttl")?);
+            if ms.is_none() {
+                options.problem("ttl", "Invalid duration");
+            }
+            ms
+        }
+    }
+}
+
+fn delay_until(options: &Object<'_>) -> Option<prost_types::Timestamp> {
+    let moment = match type_name(options.raw("delay")?) {
+        "number" => options.date_ms("delay"),
+        _ => {
+            let ms = time::parse_moment_ms(&options.string("delay")?);
+            if ms.is_none() {
+                options.problem("delay", "Invalid duration or date");
+            }
+            ms
+        }
+    };
+    moment.map(time::from_ms)
+}
+
+/// An object, or a string that holds one.
+fn metadata(options: &Object<'_>) -> Option<String> {
+    let raw = options.raw("metadata").filter(|raw| raw.get() != "null")?;
+    match type_name(raw) {
+        "string" => options.string("metadata"),
+        _ => options.object_text("metadata"),
+    }
+}

@@ -1,0 +1,118 @@
+//! The services of another process, as the server traits: what the gateway stands on when it runs by itself.
+
+use continuo_proto::v1::channel_service_client::ChannelServiceClient;
+use continuo_proto::v1::channel_service_server::ChannelService;
+use continuo_proto::v1::run_service_client::RunServiceClient;
+use continuo_proto::v1::run_service_server::RunService;
+use continuo_proto::v1::session_service_client::SessionServiceClient;
+use continuo_proto::v1::session_service_server::SessionService;
+use continuo_proto::v1::token_service_client::TokenServiceClient;
+use continuo_proto::v1::token_service_server::TokenService;
+use continuo_proto::v1::*;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Clients of one upstream, on one connection that comes back by itself.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    sessions: SessionServiceClient<Channel>,
+    channels: ChannelServiceClient<Channel>,
+    runs: RunServiceClient<Channel>,
+    tokens: TokenServiceClient<Channel>,
+}
+
+impl Upstream {
+    /// Clients of the server at this URL. Connects with the first call.
+    pub fn new(url: String, message_bytes_max: usize) -> Result<Self, tonic::transport::Error> {
+        let channel = Endpoint::from_shared(url)?.tcp_nodelay(true).connect_lazy();
+        Ok(Self {
+            sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
+            channels: ChannelServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
+            runs: RunServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
+            tokens: TokenServiceClient::new(channel).max_decoding_message_size(message_bytes_max),
+        })
+    }
+}
+
+macro_rules! forward {
+    ($service:ident by $field:ident { $($rpc:ident($request:ty) -> $response:ty;)* } $($more:tt)*) => {
+        #[tonic::async_trait]
+        impl $service for Upstream {
+            $(async fn $rpc(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                self.$field.clone().$rpc(request).await
+            })*
+            $($more)*
+        }
+    };
+}
+
+forward!(SessionService by sessions {
+    create_session(CreateSessionRequest) -> CreateSessionResponse;
+    get_session(GetSessionRequest) -> GetSessionResponse;
+    list_sessions(ListSessionsRequest) -> ListSessionsResponse;
+    count_sessions(CountSessionsRequest) -> CountSessionsResponse;
+    list_session_tags(ListSessionTagsRequest) -> ListSessionTagsResponse;
+    update_session(UpdateSessionRequest) -> UpdateSessionResponse;
+    close_session(CloseSessionRequest) -> CloseSessionResponse;
+    delete_session(DeleteSessionRequest) -> DeleteSessionResponse;
+    end_and_continue(EndAndContinueRequest) -> EndAndContinueResponse;
+    list_session_runs(ListSessionRunsRequest) -> ListSessionRunsResponse;
+});
+
+forward!(RunService by runs {
+    trigger_run(TriggerRunRequest) -> TriggerRunResponse;
+    get_run(GetRunRequest) -> GetRunResponse;
+    list_runs(ListRunsRequest) -> ListRunsResponse;
+    cancel_run(CancelRunRequest) -> CancelRunResponse;
+    update_run_metadata(UpdateRunMetadataRequest) -> UpdateRunMetadataResponse;
+    add_run_tags(AddRunTagsRequest) -> AddRunTagsResponse;
+    wait_on_channel(WaitOnChannelRequest) -> WaitOnChannelResponse;
+    wait_for_duration(WaitForDurationRequest) -> WaitForDurationResponse;
+    suspend_on_waitpoint(SuspendOnWaitpointRequest) -> SuspendOnWaitpointResponse;
+    create_waitpoint(CreateWaitpointRequest) -> CreateWaitpointResponse;
+    get_waitpoint(GetWaitpointRequest) -> GetWaitpointResponse;
+    list_waitpoints(ListWaitpointsRequest) -> ListWaitpointsResponse;
+    complete_waitpoint(CompleteWaitpointRequest) -> CompleteWaitpointResponse;
+});
+
+forward!(TokenService by tokens {
+    authenticate(AuthenticateRequest) -> AuthenticateResponse;
+    create_public_token(CreatePublicTokenRequest) -> CreatePublicTokenResponse;
+    get_claims(GetClaimsRequest) -> GetClaimsResponse;
+    revoke_tokens(RevokeTokensRequest) -> RevokeTokensResponse;
+});
+
+forward!(ChannelService by channels {
+    initialize_channel(InitializeChannelRequest) -> InitializeChannelResponse;
+    append(AppendRequest) -> AppendResponse;
+    check_tail(CheckTailRequest) -> CheckTailResponse;
+    trim(TrimRequest) -> TrimResponse;
+}
+    type ReadStream = Streaming<ReadResponse>;
+    type ListRecordsStream = Streaming<ListRecordsResponse>;
+    type ProduceStream = Streaming<ProduceResponse>;
+    type AttachStream = Streaming<AttachResponse>;
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        self.channels.clone().read(request).await
+    }
+
+    async fn list_records(&self, request: Request<ListRecordsRequest>) -> Result<Response<Self::ListRecordsStream>, Status> {
+        self.channels.clone().list_records(request).await
+    }
+
+    async fn produce(&self, request: Request<Streaming<ProduceRequest>>) -> Result<Response<Self::ProduceStream>, Status> {
+        self.channels.clone().produce(until_error(request)).await
+    }
+
+    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Self::AttachStream>, Status> {
+        self.channels.clone().attach(until_error(request)).await
+    }
+);
+
+/// A client that goes away ends the stream upstream as well.
+fn until_error<T: Send + 'static>(
+    request: Request<Streaming<T>>,
+) -> Request<impl futures_util::Stream<Item = T> + Send> {
+    request.map(|messages| tokio_stream::StreamExt::map_while(messages, Result::ok))
+}

@@ -1,0 +1,195 @@
+//! Channels without SSE: initialise, append, records.
+
+use bytes::Bytes;
+use continuo_gateway::{Options, StreamApi};
+use continuo_proto::v1::*;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use crate::{
+    common::{call, call_with, gateway, request, send},
+    peer::{Peer, status},
+};
+
+const IN: &str = "/realtime/v1/sessions/s/in/append";
+const OUT: &str = "/realtime/v1/sessions/s/out/append";
+const NAMED: &str = "/realtime/v1/sessions/s/channels/tools/in/append";
+
+fn appended(seq_num: u64) -> AppendResponse {
+    AppendResponse { start: Some(Position { seq_num, timestamp_ms: 1 }), ..Default::default() }
+}
+
+async fn append(peer: &Peer, path: &str, headers: &[(&str, &str)], body: &str) -> (AppendRequest, Value) {
+    peer.answer(appended(41));
+    let answer = call_with(peer, "POST", path, headers, body).await;
+    assert_eq!((answer.status, answer.text()), (200, r#"{"ok":true,"seq":41}"#));
+    let request = peer.all::<AppendRequest>().pop().unwrap();
+    assert_eq!(request.records.len(), 1);
+    assert!(request.records[0].headers.is_empty());
+    let envelope = serde_json::from_slice(&request.records[0].body).unwrap();
+    (request, envelope)
+}
+
+#[tokio::test]
+async fn the_envelope_holds_the_raw_text_and_the_part_id() {
+    let peer = Peer::key();
+    let text = "{\"kind\":\"message\", \"payload\":{\"n\":1.0}}\n\u{1}é";
+    let (request, envelope) =
+        append(&peer, IN, &[("x-part-id", "p:1"), ("content-type", "application/json")], text).await;
+    assert_eq!(envelope, json!({ "data": text, "id": "p:1" }));
+    assert_eq!(request.part_id.as_deref(), Some("p:1"));
+    assert_eq!(request.boot(), Boot::Default);
+    assert_eq!((request.match_seq_num, request.fencing_token), (None, None));
+    let raw = std::str::from_utf8(&request.records[0].body).unwrap();
+    assert!(raw.starts_with(r#"{"data":"{\"kind\":\"message\", "#) && raw.ends_with(r#"","id":"p:1"}"#), "{raw}");
+}
+
+#[tokio::test]
+async fn without_a_part_id_the_log_is_promised_nothing() {
+    let peer = Peer::key();
+    for headers in [&[][..], &[("x-part-id", "")]] {
+        let (request, envelope) = append(&peer, OUT, headers, "").await;
+        assert_eq!(request.part_id, None);
+        assert_eq!((envelope["id"].as_str().unwrap().len(), &envelope["data"]), (7, &json!("")));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_boots_nothing_but_only_on_the_reserved_in() {
+    let peer = Peer::key();
+    for (path, body, boot) in [
+        (IN, r#"{"kind":"stop"}"#, Boot::Never),
+        (IN, r#"{"message":"x","kind":"handover-skip"}"#, Boot::Never),
+        (IN, r#"{"kind":"message","payload":{"kind":"stop"}}"#, Boot::Default),
+        (IN, r#""stop""#, Boot::Default),
+        (NAMED, r#"{"kind":"stop"}"#, Boot::Default),
+    ] {
+        assert_eq!(append(&peer, path, &[], body).await.0.boot(), boot, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn only_trusted_callers_say_webhook() {
+    let forged = r#"{"kind":"message","payload":{"a":1.50, "actionSource":"webhook","b":[ 2 ]}}"#;
+    let data = async |peer: Peer, path| append(&peer, path, &[], forged).await.1["data"].as_str().unwrap().to_owned();
+    assert_eq!(data(Peer::public(), IN).await, r#"{"kind":"message","payload":{"a":1.50,"b":[ 2 ]}}"#);
+    assert_eq!(data(Peer::public(), NAMED).await, forged);
+    for kind in [CredentialKind::RootKey, CredentialKind::AdditionalKey, CredentialKind::RunToken] {
+        assert_eq!(data(Peer::with(kind), IN).await, forged);
+    }
+}
+
+#[tokio::test]
+async fn records_at_the_cap_and_beyond() {
+    let peer = Peer::key();
+    assert_eq!(call(&peer, "POST", IN, &"x".repeat(1_048_576)).await.status, 200);
+    let answer = call_with(&peer, "POST", IN, &[("origin", "https://a")], &"x".repeat(1_048_577)).await;
+    assert_eq!((answer.status, answer.json()), (413, json!({ "error": "Request body too large" })));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://a"));
+    let answer = send(gateway(&peer, Options::default()), request("POST", IN, &[], vec![0xff, 0xfe])).await;
+    assert_eq!((answer.status, answer.json()), (400, json!({ "ok": false, "error": "The record must be UTF-8 text" })));
+}
+
+#[tokio::test]
+async fn channels_are_named_by_their_path() {
+    let peer = Peer::key();
+    let channel = append(&peer, NAMED, &[], "x").await.0.channel.unwrap();
+    assert_eq!(channel, ChannelRef { session: "s".into(), name: "tools".into(), direction: Direction::In.into() });
+    let channel = append(&peer, OUT, &[], "x").await.0.channel.unwrap();
+    assert_eq!(channel, ChannelRef { session: "s".into(), name: String::new(), direction: Direction::Out.into() });
+}
+
+fn record(seq_num: u64, headers: &[(&'static str, &'static str)], body: &'static str) -> Record {
+    let header = |(name, value): &(&'static str, &'static str)| Header {
+        name: Bytes::from_static(name.as_bytes()),
+        value: Bytes::from_static(value.as_bytes()),
+    };
+    Record { seq_num, timestamp_ms: 1, headers: headers.iter().map(header).collect(), body: body.into() }
+}
+
+#[tokio::test]
+async fn records_are_taken_out_of_their_envelopes() {
+    let peer = Peer::key();
+    peer.records(vec![
+        Ok(ListRecordsResponse { records: vec![record(3, &[], r#"{"data":"{\"a\":1}","id":"p"}"#)] }),
+        Ok(ListRecordsResponse { records: vec![] }),
+        Ok(ListRecordsResponse {
+            records: vec![
+                record(4, &[], r#"{"id":"\u0070","data":{ "n": 1.0 }}"#),
+                record(5, &[("trigger-control", "turn-complete"), ("k", "v")], ""),
+                record(6, &[], r#"{"no":"envelope","id":"x"}"#),
+                record(7, &[], "text"),
+                record(8, &[], r#"{"data":1,"data":2}"#),
+            ],
+        }),
+    ]);
+    let answer = call(&peer, "GET", "/realtime/v1/sessions/s/out/records?afterEventId=2", "").await;
+    assert_eq!(
+        answer.text(),
+        r#"{"records":[{"data":"{\"a\":1}","id":"p","seqNum":3},{"data":{ "n": 1.0 },"id":"\u0070","seqNum":4},{"data":"","id":"","seqNum":5,"headers":[["trigger-control","turn-complete"],["k","v"]]},{"data":"","id":"","seqNum":6},{"data":"","id":"","seqNum":7},{"data":2,"id":"","seqNum":8}]}"#
+    );
+    assert_eq!(peer.the::<ListRecordsRequest>().after_seq_num, Some(2));
+}
+
+#[tokio::test]
+async fn no_records_and_bad_cursors() {
+    let path = "/realtime/v1/sessions/s/in/records";
+    let peer = Peer::key();
+    assert_eq!(call(&peer, "GET", path, "").await.text(), r#"{"records":[]}"#);
+    assert_eq!(peer.the::<ListRecordsRequest>().after_seq_num, None);
+    for cursor in ["", "-1", "1,2", "x", "1.5"] {
+        let answer = call(&peer, "GET", &format!("{path}?afterEventId={cursor}"), "").await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("Query Error")), "{cursor}");
+        assert_eq!(answer.json()["details"][0]["path"], json!(["afterEventId"]));
+    }
+    call(&peer, "GET", &format!("{path}?afterEventId=99999999999999999999"), "").await;
+    assert_eq!(peer.all::<ListRecordsRequest>().pop().unwrap().after_seq_num, Some(u64::MAX));
+}
+
+#[tokio::test]
+async fn a_drain_that_fails_never_looks_complete() {
+    let failure = || status("BACKEND_UNAVAILABLE", Code::Unavailable, "the store is not available; try again", &[]);
+    let path = "/realtime/v1/sessions/s/in/records";
+    let peer = Peer::key();
+    peer.records(vec![Err(failure())]);
+    assert_eq!(call(&peer, "GET", path, "").await.status, 503);
+    peer.records(vec![Ok(ListRecordsResponse { records: vec![record(0, &[], "")] }), Err(failure())]);
+    let response = gateway(&peer, Options::default()).oneshot(request("GET", path, &[], "")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn initialise_asks_first_and_then_needs_a_stream_api() {
+    let path = "/realtime/v1/sessions/s/channels/tools/out";
+    let peer = Peer::key();
+    peer.answer(InitializeChannelResponse { stream_name: "sessions/1/out".into() });
+    let answer = call(&peer, "PUT", path, "").await;
+    assert_eq!((answer.status, answer.header("x-should-retry")), (501, Some("false")));
+    assert!(answer.json()["error"].as_str().unwrap().contains("no stream API"));
+    assert_eq!(peer.the::<InitializeChannelRequest>().channel.unwrap().name, "tools");
+
+    let stream_api = StreamApi {
+        endpoint: "http://127.0.0.1:8080/v1".into(),
+        basin: "continuo-main".into(),
+        flush_interval_ms: 100,
+        max_retries: 10,
+    };
+    let router = gateway(&peer, Options { stream_api: Some(stream_api), ..Options::default() });
+    let answer = send(router.clone(), request("PUT", path, &[], "")).await;
+    assert_eq!((answer.status, answer.text()), (202, r#"{"version":"v2"}"#));
+    for (name, value) in [
+        ("x-s2-access-token", "tr_dev_x"),
+        ("x-s2-stream-name", "sessions/1/out"),
+        ("x-s2-basin", "continuo-main"),
+        ("x-s2-endpoint", "http://127.0.0.1:8080/v1"),
+        ("x-s2-flush-interval-ms", "100"),
+        ("x-s2-max-retries", "10"),
+    ] {
+        assert_eq!(answer.header(name), Some(value));
+    }
+    peer.refuse(Status::permission_denied("no"));
+    assert_eq!(send(router, request("PUT", path, &[], "")).await.status, 403);
+}

@@ -1,0 +1,407 @@
+//! Runs, waits, waitpoint tokens, public tokens.
+
+use continuo_gateway::Options;
+use continuo_proto::v1::*;
+use prost_types::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    common::{Answer, call, call_with, gateway, request, send},
+    peer::Peer,
+};
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+const T0: i64 = 1_767_225_600;
+
+fn run() -> Run {
+    Run {
+        id: "run_1".into(),
+        status: "COMPLETED".into(),
+        task_identifier: "chat".into(),
+        attempt_count: 2,
+        payload: r#"{"z": 1.0}"#.into(),
+        payload_type: "application/json".into(),
+        output: Some(r#"{"json":{"d":"2026"},"meta":{}}"#.into()),
+        output_type: Some("application/super+json".into()),
+        tags: vec!["t".into()],
+        metadata_json: Some(r#"{"b": 1.0}"#.into()),
+        duration_ms: 12,
+        created_at: at(T0),
+        updated_at: at(T0),
+        started_at: at(T0),
+        finished_at: at(T0 + 1),
+        ttl_ms: Some(5_400_000),
+        ..Default::default()
+    }
+}
+
+async fn retrieve(run: Run) -> Answer {
+    let peer = Peer::key();
+    peer.answer(GetRunResponse { run: Some(run) });
+    let answer = call(&peer, "GET", "/api/v3/runs/run_1", "").await;
+    assert_eq!((answer.status, peer.the::<GetRunRequest>().run_id.as_str()), (200, "run_1"));
+    answer
+}
+
+#[tokio::test]
+async fn a_run_in_full() {
+    assert_eq!(
+        retrieve(run()).await.text(),
+        r#"{"id":"run_1","status":"COMPLETED","taskIdentifier":"chat","isQueued":false,"isExecuting":false,"isWaiting":false,"isCompleted":true,"isSuccess":true,"isFailed":false,"isCancelled":false,"isTest":false,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z","startedAt":"2026-01-01T00:00:00.000Z","finishedAt":"2026-01-01T00:00:01.000Z","ttl":"1h30m","tags":["t"],"costInCents":0,"baseCostInCents":0,"durationMs":12,"metadata":{"b": 1.0},"depth":0,"triggerFunction":"trigger","attemptCount":2,"payload":{"z": 1.0},"output":{"d":"2026"},"relatedRuns":{}}"#
+    );
+}
+
+#[tokio::test]
+async fn every_status_in_booleans() {
+    // queued, executing, waiting, completed, success, failed, cancelled
+    for (status, expected) in [
+        ("QUEUED", [1, 0, 0, 0, 0, 0, 0]),
+        ("DELAYED", [1, 0, 0, 0, 0, 0, 0]),
+        ("DEQUEUED", [0, 1, 0, 0, 0, 0, 0]),
+        ("EXECUTING", [0, 1, 0, 0, 0, 0, 0]),
+        ("WAITING", [0, 0, 1, 0, 0, 0, 0]),
+        ("COMPLETED", [0, 0, 0, 1, 1, 0, 0]),
+        ("FAILED", [0, 0, 0, 1, 0, 1, 0]),
+        ("CANCELED", [0, 0, 0, 1, 0, 1, 1]),
+        ("CRASHED", [0, 0, 0, 1, 0, 1, 0]),
+        ("SYSTEM_FAILURE", [0, 0, 0, 1, 0, 1, 0]),
+        ("EXPIRED", [0, 0, 0, 1, 0, 1, 0]),
+        ("TIMED_OUT", [0, 0, 0, 1, 0, 1, 0]),
+    ] {
+        let printed = retrieve(Run { status: status.into(), ..run() }).await.json();
+        let names = ["isQueued", "isExecuting", "isWaiting", "isCompleted", "isSuccess", "isFailed", "isCancelled"];
+        let found = names.map(|name| i32::from(printed[name].as_bool().unwrap()));
+        assert_eq!(found, expected, "{status}");
+        assert_eq!(printed.get("expiredAt").is_some(), status == "EXPIRED");
+    }
+}
+
+#[tokio::test]
+async fn failures_and_texts() {
+    let error = RunError { name: "Error".into(), message: "no".into(), stack_trace: Some("at x".into()) };
+    let failed = Run {
+        status: "FAILED".into(),
+        error: Some(error),
+        payload: "hello".into(),
+        payload_type: "text/plain".into(),
+        output: None,
+        ..run()
+    };
+    let printed = retrieve(failed).await.json();
+    assert_eq!(printed["error"], json!({ "message": "no", "name": "Error", "stackTrace": "at x" }));
+    assert_eq!((&printed["payload"], printed.get("output")), (&json!("hello"), None));
+    let empty = retrieve(Run { payload: String::new(), ..run() }).await.json();
+    assert_eq!(empty.get("payload"), None);
+    let broken = retrieve(Run { payload: "{".into(), ..run() }).await.json();
+    assert_eq!(broken["payload"], "{");
+}
+
+#[tokio::test]
+async fn lists_of_runs() {
+    let peer = Peer::key();
+    peer.answer(ListRunsResponse { runs: vec![run()], next_page_token: "n".into() });
+    let answer = call(&peer, "GET", "/api/v1/runs?filter[status]=QUEUED,FAILED&filter[taskIdentifier]=chat&filter[tag]=t&page[size]=5&page[after]=x", "").await;
+    let printed = answer.json();
+    assert_eq!(printed["pagination"], json!({ "next": "n" }));
+    assert_eq!(printed["data"][0]["env"], json!({ "id": "env_1", "name": "env_1" }));
+    assert_eq!((printed["data"][0].get("payload"), printed["data"][0].get("relatedRuns")), (None, None));
+    let expected = ListRunsRequest {
+        statuses: vec!["QUEUED".into(), "FAILED".into()],
+        task_identifiers: vec!["chat".into()],
+        session: None,
+        tags: vec!["t".into()],
+        page_size: 5,
+        page_token: "x".into(),
+    };
+    assert_eq!(peer.the::<ListRunsRequest>(), expected);
+}
+
+#[tokio::test]
+async fn cancel_and_tags() {
+    let peer = Peer::key();
+    peer.answer(CancelRunResponse { run: Some(run()) });
+    assert_eq!(call(&peer, "POST", "/api/v2/runs/run_1/cancel", "").await.text(), r#"{"id":"run_1"}"#);
+    let answer = call(&peer, "POST", "/api/v1/runs/run_1/tags", r#"{"tags":["a","b"]}"#).await;
+    assert_eq!(answer.json(), json!({ "message": "Successfully set 2 new tags." }));
+    assert_eq!(peer.the::<AddRunTagsRequest>().tags, ["a", "b"]);
+    let answer = call(&peer, "POST", "/api/v1/runs/run_1/tags", "{}").await;
+    assert_eq!(answer.json(), json!({ "error": "Validation error: Required at \"tags\"" }));
+}
+
+#[tokio::test]
+async fn metadata_is_replaced_or_changed() {
+    let peer = Peer::key();
+    peer.answer(GetRunResponse { run: Some(run()) }).answer(UpdateRunMetadataResponse { run: Some(run()) });
+    let path = "/api/v1/runs/run_1/metadata";
+    assert_eq!(call(&peer, "GET", path, "").await.text(), r#"{"metadata":{"b": 1.0}}"#);
+    assert_eq!(call(&peer, "PUT", path, r#"{"metadata":{"z": 1.0}}"#).await.text(), r#"{"metadata":{"b": 1.0}}"#);
+    let operations = r#"{"operations":[{"type":"set","key":"n","value":2}],"rootOperations":[{"type":"increment","key":"n","value":1}]}"#;
+    assert_eq!(call(&peer, "PUT", path, operations).await.status, 200);
+    let sent: Vec<_> = peer.all::<UpdateRunMetadataRequest>().into_iter().map(|r| r.metadata_json.unwrap()).collect();
+    assert_eq!(sent, [r#"{"z": 1.0}"#, r#"{"b":1.0,"n":3}"#]);
+    assert_eq!(call(&peer, "PUT", path, "{}").await.text(), r#"{"metadata":{"b": 1.0}}"#);
+    assert_eq!(call(&peer, "PUT", path, r#"{"operations":1}"#).await.status, 400);
+}
+
+async fn triggered(body: &str) -> TriggerRunRequest {
+    let peer = Peer::key();
+    let run = Run { id: "run_9".into(), ..Default::default() };
+    peer.answer(TriggerRunResponse { run: Some(run), is_cached: true, public_access_token: "jwt".into() });
+    let answer = call(&peer, "POST", "/api/v1/tasks/my%2Ftask/trigger", body).await;
+    assert_eq!((answer.status, answer.text()), (200, r#"{"id":"run_9","isCached":true}"#), "{body}");
+    assert_eq!(answer.header("x-trigger-jwt"), Some("jwt"));
+    let claims: Value = serde_json::from_str(answer.header("x-trigger-jwt-claims").unwrap()).unwrap();
+    assert_eq!(
+        claims,
+        json!({ "sub": "env_1", "pub": true, "scopes": ["read:runs:run_9", "write:inputStreams:run_9"] })
+    );
+    let request = peer.the::<TriggerRunRequest>();
+    assert_eq!(request.task_identifier, "my/task");
+    request
+}
+
+#[tokio::test]
+async fn trigger_reads_every_option() {
+    let request = triggered(
+        r#"{"payload":{"z": 1.0},"context":{},"options":{"queue":{"name":"q","concurrencyLimit":2},"concurrencyKey":7,"priority":3,
+            "machine":"micro","region":"eu","lockToVersion":"v","maxAttempts":3,"maxDuration":9.5,"ttl":"10m",
+            "delay":"2030-01-01T00:00:00.000Z","idempotencyKey":"k","idempotencyKeyTTL":"30s","tags":"t","metadata":{"m": 1.0},
+            "test":true,"parentRunId":"run_0","gates":[],"debounce":{"key":"d"},"payloadSize":10}}"#,
+    )
+    .await;
+    assert_eq!(
+        request,
+        TriggerRunRequest {
+            task_identifier: "my/task".into(),
+            payload: r#"{"z": 1.0}"#.into(),
+            payload_type: String::new(),
+            queue: Some("q".into()),
+            queue_concurrency_limit: Some(2),
+            concurrency_key: Some("7".into()),
+            priority: 3,
+            machine: Some("micro".into()),
+            region: Some("eu".into()),
+            lock_to_version: Some("v".into()),
+            max_attempts: Some(3),
+            max_duration_s: Some(10),
+            ttl_ms: Some(600_000),
+            delay_until: at(1_893_456_000),
+            idempotency_key: Some("k".into()),
+            idempotency_key_ttl_ms: Some(30_000),
+            tags: vec!["t".into()],
+            metadata_json: Some(r#"{"m": 1.0}"#.into()),
+            is_test: true,
+        }
+    );
+}
+
+#[tokio::test]
+async fn payloads_by_type() {
+    for (body, payload) in [
+        (r#"{"payload":"{\"json\":1}","options":{"payloadType":"application/super+json"}}"#, r#"{"json":1}"#),
+        (r#"{"payload":"text","options":{"payloadType":"text/plain"}}"#, "text"),
+        (r#"{"payload":"text","options":{"payloadType":"application/json"}}"#, r#""text""#),
+        (r#"{"payload":"text"}"#, r#""text""#),
+        (r#"{"payload":null}"#, "null"),
+        (r#"{"payload":{"a":1},"options":{"payloadType":"application/super+json"}}"#, ""),
+        (r#"{"payload":"packets/x","options":{"payloadType":"application/store"}}"#, "packets/x"),
+        ("{}", ""),
+    ] {
+        assert_eq!(triggered(body).await.payload, payload, "{body}");
+    }
+    assert_eq!(triggered(r#"{"options":{"ttl":60,"metadata":"{\"a\":1}"}}"#).await.ttl_ms, Some(60_000));
+    assert_eq!(triggered(r#"{"options":{"metadata":"{\"a\":1}"}}"#).await.metadata_json.as_deref(), Some(r#"{"a":1}"#));
+    let before = triggered(r#"{"options":{"delay":"1h"}}"#).await.delay_until.unwrap().seconds;
+    assert!(before > T0);
+}
+
+#[tokio::test]
+async fn trigger_refuses_what_it_cannot_read() {
+    for (body, error) in [
+        (
+            r#"{"payload":"","options":{"payloadType":"application/store"}}"#,
+            r#"payload must be a non-empty string when options.payloadType is application/store at "payload""#,
+        ),
+        (r#"{"options":{"ttl":"soon"}}"#, r#"Invalid duration at "options.ttl""#),
+        (r#"{"options":{"delay":"soon"}}"#, r#"Invalid duration or date at "options.delay""#),
+        (r#"{"options":{"queue":{}}}"#, r#"Required at "options.queue.name""#),
+        (r#"{"options":[]}"#, r#"Expected object, received array at "options""#),
+        (r#"{"options":{"idempotencyKeyTTL":"1w"}}"#, r#"Invalid at "options.idempotencyKeyTTL""#),
+    ] {
+        let answer = call(&Peer::key(), "POST", "/api/v1/tasks/t/trigger", body).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (400, json!({ "error": format!("Validation error: {error}") })),
+            "{body}"
+        );
+    }
+}
+
+const WAIT: &str = "/api/v1/runs/run_1/session-streams/wait";
+
+#[tokio::test]
+async fn waiting_on_a_channel() {
+    let peer = Peer::key();
+    let waitpoint = Waitpoint { id: "waitpoint_1".into(), ..Default::default() };
+    peer.answer(WaitOnChannelResponse { waitpoint: Some(waitpoint), is_cached: true });
+    let body = r#"{"session":"s","io":"out","timeout":"2030-01-01T00:00:00.000Z","idempotencyKey":"k","idempotencyKeyTTL":"1h","tags":["a"],"lastSeqNum":4}"#;
+    let answer = call(&peer, "POST", WAIT, body).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({ "waitpointId": "waitpoint_1", "isCached": true })));
+    let expected = WaitOnChannelRequest {
+        run_id: "run_1".into(),
+        session: "s".into(),
+        direction: Direction::Out.into(),
+        last_seq_num: Some(4),
+        timeout_at: at(1_893_456_000),
+        idempotency_key: Some("k".into()),
+        idempotency_key_ttl_ms: Some(3_600_000),
+        tags: vec!["a".into()],
+    };
+    assert_eq!(peer.the::<WaitOnChannelRequest>(), expected);
+}
+
+#[tokio::test]
+async fn timeouts_that_are_none() {
+    for timeout in ["soon", "2020-01-01", "0s", ""] {
+        let peer = Peer::key();
+        let body = format!(r#"{{"session":"s","io":"in","timeout":"{timeout}","lastSeqNum":-1,"tags":"one"}}"#);
+        assert_eq!(call(&peer, "POST", WAIT, &body).await.status, 200);
+        let request = peer.the::<WaitOnChannelRequest>();
+        assert_eq!(
+            (request.timeout_at, request.last_seq_num, request.tags),
+            (None, None, vec!["one".to_owned()]),
+            "{timeout}"
+        );
+    }
+    let peer = Peer::key();
+    call(&peer, "POST", WAIT, r#"{"session":"s","io":"in","timeout":"1h"}"#).await;
+    assert!(peer.the::<WaitOnChannelRequest>().timeout_at.unwrap().seconds > T0);
+}
+
+#[tokio::test]
+async fn waits_that_are_wrong() {
+    let error = async |body: &str| {
+        let answer = call(&Peer::key(), "POST", WAIT, body).await;
+        (answer.status, answer.json()["error"].as_str().unwrap().to_owned())
+    };
+    let tags: Vec<String> = (0..11).map(|i| i.to_string()).collect();
+    let (status, text) = error(&json!({ "session": "s", "io": "in", "tags": tags }).to_string()).await;
+    assert_eq!((status, text.as_str()), (422, "Waitpoints can only have 10 tags, you're trying to set 11."));
+    let (status, text) = error(r#"{"io":"both","lastSeqNum":"1"}"#).await;
+    let expected = "Validation error: Required at \"session\"; Invalid enum value. Expected 'out' | 'in', received 'both' at \"io\"; \
+                    Expected number, received string at \"lastSeqNum\"";
+    assert_eq!((status, text.as_str()), (400, expected));
+}
+
+#[tokio::test]
+async fn suspending() {
+    let peer = Peer::key();
+    let answer = call_with(
+        &peer,
+        "POST",
+        "/engine/v1/runs/run_1/waitpoints/tokens/waitpoint_1/wait",
+        &[("content-length", "0")],
+        "",
+    )
+    .await;
+    assert_eq!((answer.status, answer.text()), (200, r#"{"success":true}"#));
+    let request = peer.the::<SuspendOnWaitpointRequest>();
+    assert_eq!((request.run_id.as_str(), request.waitpoint_id.as_str(), request.lease), ("run_1", "waitpoint_1", None));
+
+    let waitpoint = Waitpoint { id: "waitpoint_2".into(), timeout_at: at(T0), ..Default::default() };
+    peer.answer(WaitForDurationResponse { waitpoint: Some(waitpoint) });
+    let path = "/engine/v1/runs/run_1/wait/duration";
+    let answer = call(&peer, "POST", path, r#"{"date":"2030-01-01T00:00:00.000Z","idempotencyKey":"k"}"#).await;
+    assert_eq!(answer.json(), json!({ "waitUntil": "2026-01-01T00:00:00.000Z", "waitpoint": { "id": "waitpoint_2" } }));
+    assert_eq!(peer.the::<WaitForDurationRequest>().until, at(1_893_456_000));
+    peer.answer(WaitForDurationResponse::default());
+    let answer = call(&peer, "POST", path, r#"{"date":"2030-01-01T00:00:00.000Z"}"#).await;
+    assert_eq!(answer.json()["waitUntil"], "2030-01-01T00:00:00.000Z");
+    assert_eq!(
+        call(&peer, "POST", path, "{}").await.json(),
+        json!({ "error": "Validation error: Required at \"date\"" })
+    );
+}
+
+#[tokio::test]
+async fn waitpoint_tokens() {
+    let peer = Peer::key();
+    let waitpoint = Waitpoint {
+        id: "waitpoint_1".into(),
+        tags: vec!["t".into()],
+        created_at: at(T0),
+        timeout_at: at(T0 + 1),
+        idempotency_key: Some("k".into()),
+        ..Default::default()
+    };
+    let (created, token) = (Some(waitpoint.clone()), "jwt".to_owned());
+    peer.answer(CreateWaitpointResponse { waitpoint: created, is_cached: false, public_access_token: token });
+    let options = Options { public_base_url: Some("https://c.example/".into()), ..Options::default() };
+    let router = gateway(&peer, options);
+    let answer = send(router.clone(), request("POST", "/api/v1/waitpoints/tokens", &[], r#"{"tags":"t"}"#)).await;
+    let url = "https://c.example/api/v1/waitpoints/tokens/waitpoint_1/complete";
+    assert_eq!(answer.json(), json!({ "id": "waitpoint_1", "isCached": false, "url": url }));
+    assert_eq!(answer.header("x-trigger-jwt"), Some("jwt"));
+    assert!(answer.header("x-trigger-jwt-claims").unwrap().contains("write:waitpoints:waitpoint_1"));
+
+    let item = json!({ "id": "waitpoint_1", "url": url, "status": "WAITING", "tags": ["t"], "createdAt": "2026-01-01T00:00:00.000Z",
+        "timeoutAt": "2026-01-01T00:00:01.000Z", "idempotencyKey": "k" });
+    peer.answer(ListWaitpointsResponse { waitpoints: vec![waitpoint.clone()], next_page_token: String::new() });
+    let answer = send(router, request("GET", "/api/v1/waitpoints/tokens?page[size]=3", &[], "")).await;
+    assert_eq!(answer.json(), json!({ "data": [item], "pagination": {} }));
+    assert_eq!(peer.the::<ListWaitpointsRequest>().page_size, 3);
+
+    for (is_error, status) in [(false, "COMPLETED"), (true, "TIMED_OUT")] {
+        let complete = Waitpoint {
+            completed_at: at(T0),
+            output: Some("{}".into()),
+            output_type: Some("application/json".into()),
+            output_is_error: is_error,
+            ..waitpoint.clone()
+        };
+        peer.answer(GetWaitpointResponse { waitpoint: Some(complete) });
+        let path = "/api/v1/waitpoints/tokens/waitpoint_1";
+        let printed = call_with(&peer, "GET", path, &[("host", "h:1")], "").await.json();
+        assert_eq!((&printed["status"], &printed["outputIsError"]), (&json!(status), &json!(is_error)));
+        assert_eq!((&printed["output"], &printed["outputType"]), (&json!("{}"), &json!("application/json")));
+        assert_eq!(printed["url"], format!("http://h:1{path}/complete"));
+    }
+}
+
+#[tokio::test]
+async fn completing_keeps_the_data_as_it_is() {
+    for (body, output) in [
+        (r#"{"data":{"z": 1.0}}"#, Some(r#"{"z": 1.0}"#)),
+        ("{}", None),
+        ("", None),
+        (r#"{"data":null}"#, Some("null")),
+    ] {
+        let peer = Peer::key();
+        let answer = call(&peer, "POST", "/api/v1/waitpoints/tokens/waitpoint_1/complete", body).await;
+        assert_eq!(answer.text(), r#"{"success":true}"#);
+        let request = peer.the::<CompleteWaitpointRequest>();
+        assert_eq!((request.output.as_deref(), request.is_error), (output, false), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn tokens() {
+    let peer = Peer::key();
+    peer.answer(GetClaimsResponse { sub: "env_1".into() }).answer(CreatePublicTokenResponse { token: "jwt".into() });
+    assert_eq!(call(&peer, "POST", "/api/v1/auth/jwt/claims", "").await.json(), json!({ "sub": "env_1", "pub": true }));
+    let path = "/api/v1/auth/public-tokens";
+    let body = r#"{"scopes":["read:all"],"expirationTime":1767225600,"oneTimeUse":true,"realtime":{}}"#;
+    assert_eq!(call(&peer, "POST", path, body).await.text(), r#"{"token":"jwt"}"#);
+    let expected = CreatePublicTokenRequest { scopes: vec!["read:all".into()], expires_at: at(T0), one_time_use: true };
+    assert_eq!(peer.the::<CreatePublicTokenRequest>(), expected);
+    for text in ["15m", "1hr", "2 days"] {
+        call(&peer, "POST", path, &format!(r#"{{"scopes":["a"],"expirationTime":"{text}"}}"#)).await;
+        assert!(peer.all::<CreatePublicTokenRequest>().pop().unwrap().expires_at.unwrap().seconds > T0, "{text}");
+    }
+    let answer = call(&peer, "POST", path, r#"{"expirationTime":"soon"}"#).await;
+    let text = r#"Validation error: Required at "scopes"; Invalid expiration time at "expirationTime""#;
+    assert_eq!((answer.status, answer.json()), (400, json!({ "error": text })));
+}

@@ -1,0 +1,27 @@
+//! The schema, append-only. See the README beside this crate for the rules.
+#![warn(missing_docs)]
+#![allow(elided_lifetimes_in_paths, reason = "MigrationTrait is declared with them elided")]
+
+mod m0001_tenants;
+mod m0002_sessions;
+mod m0003_runs;
+mod m0004_waitpoints;
+mod table;
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{MigrationTrait, async_trait};
+
+/// Every migration, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_tenants::Migration),
+            Box::new(m0002_sessions::Migration),
+            Box::new(m0003_runs::Migration),
+            Box::new(m0004_waitpoints::Migration),
+        ]
+    }
+}

@@ -1,0 +1,183 @@
+//! A run's own token: `tr_run_` + base64url(payload) + `.` + base64url(MAC), opaque to everyone but us.
+//!
+//! Signed with a key of the server and not of the environment, so that rotating a root key kills no run, and read without
+//! any look-up, because every append of a run carries one.
+//!
+//! Payload: version (1 byte), expires_at ms (i64), run version (u64), lease (u64), all big-endian; then environment, run
+//! and session, each as a length byte and its text; an absent session has length 0.
+
+use crate::MasterKey;
+use crate::master_key::hmac_sha256;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use continuo_domain::error::CredentialProblem;
+use continuo_domain::principal::RunClaim;
+use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use std::fmt;
+
+/// What every run token starts with.
+pub const PREFIX: &str = "tr_run_";
+const PAYLOAD_VERSION: u8 = 1;
+
+/// Signs and reads run tokens.
+#[derive(Clone)]
+pub struct RunTokens(Hmac<Sha256>);
+
+impl RunTokens {
+    /// With a key derived from the master key.
+    pub fn new(master_key: &MasterKey) -> Self {
+        Self(hmac_sha256(&master_key.derive("continuo run token v1")))
+    }
+
+    /// Signs.
+    pub fn sign(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> String {
+        let payload = encode(environment, claim, expires_at);
+        let mac = self.0.clone().chain_update(&payload).finalize().into_bytes();
+        format!("{PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(payload), URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// Checks and reads. Forged, cut and expired are one answer.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(EnvironmentId, RunClaim)> {
+        let payload = self.authentic_payload(token).ok_or_else(invalid)?;
+        let (environment, claim, expires_at) = decode(&payload).ok_or_else(invalid)?;
+        if now < expires_at { Ok((environment, claim)) } else { Err(invalid()) }
+    }
+
+    fn authentic_payload(&self, token: &str) -> Option<Vec<u8>> {
+        let (payload, mac) = token.strip_prefix(PREFIX)?.split_once('.')?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        self.0.clone().chain_update(&payload).verify_slice(&mac).ok()?;
+        Some(payload)
+    }
+}
+
+impl fmt::Debug for RunTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RunTokens(..)")
+    }
+}
+
+fn encode(environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Vec<u8> {
+    let mut payload = vec![PAYLOAD_VERSION];
+    payload.extend(expires_at.0.to_be_bytes());
+    payload.extend(claim.version.to_be_bytes());
+    payload.extend(claim.lease.to_be_bytes());
+    let session = claim.session.as_ref().map_or("", SessionId::as_str);
+    for id in [environment.as_str(), claim.run.as_str(), session] {
+        // Ids are at most 64 bytes; a longer one, should it ever be, makes a token that does not read and not one that lies.
+        payload.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
+        payload.extend(id.as_bytes());
+    }
+    payload
+}
+
+fn decode(payload: &[u8]) -> Option<(EnvironmentId, RunClaim, Timestamp)> {
+    let rest = payload.strip_prefix(&[PAYLOAD_VERSION])?;
+    let (expires_at, rest) = rest.split_first_chunk()?;
+    let (version, rest) = rest.split_first_chunk()?;
+    let (lease, rest) = rest.split_first_chunk()?;
+    let (environment, rest) = take_text(rest)?;
+    let (run, rest) = take_text(rest)?;
+    let (session, rest) = take_text(rest)?;
+    let session = if session.is_empty() { None } else { Some(SessionId::parse(session).ok()?) };
+    let claim = RunClaim {
+        run: RunId::parse(run).ok()?,
+        session,
+        version: u64::from_be_bytes(*version),
+        lease: u64::from_be_bytes(*lease),
+    };
+    let expires_at = Timestamp(i64::from_be_bytes(*expires_at));
+    rest.is_empty().then_some((EnvironmentId::parse(environment).ok()?, claim, expires_at))
+}
+
+fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(length))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+fn invalid() -> Error {
+    Error::Unauthenticated(CredentialProblem::InvalidRunToken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn tokens(byte: u8) -> RunTokens {
+        RunTokens::new(&MasterKey::from_base64(&STANDARD.encode([byte; 32])).unwrap())
+    }
+
+    fn claim(session: Option<SessionId>) -> RunClaim {
+        RunClaim { run: RunId::from_body("r1"), session, version: 3, lease: u64::MAX }
+    }
+
+    fn environment() -> EnvironmentId {
+        EnvironmentId::from_body("e1")
+    }
+
+    fn is_refused(token: &str, now: Timestamp) -> bool {
+        matches!(tokens(1).verify(token, now), Err(Error::Unauthenticated(CredentialProblem::InvalidRunToken)))
+    }
+
+    #[test]
+    fn what_was_signed_reads_back() {
+        for session in [None, Some(SessionId::from_body("s1"))] {
+            let token = tokens(1).sign(&environment(), &claim(session.clone()), NOW.plus_ms(1));
+            assert_eq!(tokens(1).verify(&token, NOW).unwrap(), (environment(), claim(session)));
+        }
+    }
+
+    #[test]
+    fn a_token_ends_on_the_millisecond() {
+        let token = tokens(1).sign(&environment(), &claim(None), NOW);
+        assert!(tokens(1).verify(&token, Timestamp(NOW.0 - 1)).is_ok());
+        assert!(is_refused(&token, NOW));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let token = tokens(1).sign(&environment(), &claim(None), NOW.plus_ms(1_000));
+        for bit in PREFIX.len() * 8..token.len() * 8 {
+            let mut bytes = token.clone().into_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(flipped) = String::from_utf8(bytes) {
+                assert!(is_refused(&flipped, NOW), "bit {bit}");
+            }
+        }
+        for length in 0..token.len() {
+            assert!(is_refused(&token[..length], NOW), "cut to {length}");
+        }
+        assert!(is_refused(&format!("{token}A"), NOW));
+    }
+
+    #[test]
+    fn another_servers_token_is_refused() {
+        assert!(is_refused(&tokens(2).sign(&environment(), &claim(None), NOW.plus_ms(1_000)), NOW));
+    }
+
+    #[test]
+    fn a_payload_is_read_whole_or_not_at_all() {
+        let payload = encode(&environment(), &claim(Some(SessionId::from_body("s1"))), NOW);
+        assert!(decode(&payload).is_some());
+        for length in 0..payload.len() {
+            assert!(decode(&payload[..length]).is_none(), "cut to {length}");
+        }
+        assert!(decode(&[&payload[..], &[0]].concat()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(payload: Vec<u8>, text: String) {
+            let _ = decode(&payload);
+            let token = format!("{PREFIX}{text}");
+            prop_assert!(is_refused(&token, NOW));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The `Tokens` port: which kind of bearer it is decides how it is checked.
+
+use crate::jwt::{self, Claims, NewClaims, Seconds, Unverified};
+use crate::keyring::{Keyring, OpenEnvironment};
+use crate::run_token::{self, RunTokens};
+use crate::{MasterKey, keys};
+use async_trait::async_trait;
+use continuo_domain::error::CredentialProblem;
+use continuo_domain::principal::{Credential, Principal, RunClaim, Scope};
+use continuo_domain::session::Tenant;
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
+use continuo_ports::environments::{Environment, KeyOwner, RotatedKey};
+use continuo_ports::tokens::NewPublicToken;
+use continuo_ports::{Clock, Environments, Tokens};
+use std::fmt;
+use std::sync::Arc;
+
+/// Checks and mints every kind of token. Authenticating a bearer seen within the last second touches no database.
+pub struct Credentials {
+    clock: Arc<dyn Clock>,
+    keyring: Keyring,
+    run_tokens: RunTokens,
+}
+
+impl Credentials {
+    /// Over the environments of a database and the server's master key.
+    pub fn new(environments: Arc<dyn Environments>, clock: Arc<dyn Clock>, master_key: MasterKey) -> Self {
+        let run_tokens = RunTokens::new(&master_key);
+        Self { clock, keyring: Keyring::new(environments, master_key), run_tokens }
+    }
+
+    /// Forgets what is remembered of the database, so that a change made in this process counts at once. To be called after
+    /// the change is committed. Other processes see it within a second.
+    pub fn invalidate(&self) {
+        self.keyring.invalidate();
+    }
+
+    /// The root key of an environment in the clear, for whoever may see it.
+    pub async fn root_key(&self, environment: &EnvironmentId) -> Result<String> {
+        Ok(self.existing(environment, self.clock.now()).await?.root_key.clone())
+    }
+
+    /// A new environment with its root key sealed and hashed, ready to be put.
+    pub fn new_environment(&self, tenant: Tenant, slug: &str, root_key: &str) -> Result<Environment> {
+        check_root_key(root_key)?;
+        Ok(Environment {
+            root_key_sealed: self.keyring.seal(root_key, &tenant.environment)?,
+            root_key_hash: keys::hash(root_key).to_vec(),
+            slug: slug.to_owned(),
+            tenant,
+            rotated: Vec::new(),
+            tokens_not_before: None,
+        })
+    }
+
+    /// The same environment with a new root key; the old one counts until `valid_until`. To be put.
+    pub fn rotate_root_key(&self, old: Environment, root_key: &str, valid_until: Timestamp) -> Result<Environment> {
+        let renewed = self.new_environment(old.tenant, &old.slug, root_key)?;
+        let now = self.clock.now();
+        let mut rotated: Vec<_> = old.rotated.into_iter().filter(|key| now < key.valid_until).collect();
+        rotated.push(RotatedKey { sealed: old.root_key_sealed, hash: old.root_key_hash, valid_until });
+        Ok(Environment { rotated, tokens_not_before: old.tokens_not_before, ..renewed })
+    }
+
+    async fn run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
+        let (environment, claim) = self.run_tokens.verify(bearer, now)?;
+        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes: Vec::new() })
+    }
+
+    async fn key(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
+        let owner = self.keyring.owner(bearer, now).await?;
+        let owner = owner.ok_or_else(|| refused(CredentialProblem::UnknownKey))?;
+        Ok(match owner.as_ref() {
+            KeyOwner::Root(row) => Principal {
+                environment: row.tenant.environment.clone(),
+                credential: Credential::RootKey,
+                scopes: Vec::new(),
+            },
+            KeyOwner::Additional(key) => Principal {
+                environment: key.environment.clone(),
+                credential: Credential::AdditionalKey,
+                scopes: key.scopes.clone(),
+            },
+        })
+    }
+
+    async fn public_token(&self, bearer: &str, claimed: Unverified, now: Timestamp) -> Result<Principal> {
+        let unknown = || refused(CredentialProblem::UnknownSubject);
+        let id = claimed.sub.and_then(|sub| EnvironmentId::parse(&sub).ok()).ok_or_else(unknown)?;
+        let environment = self.keyring.environment(&id, now).await?.ok_or_else(unknown)?;
+        let claims = verify_with_any(bearer, &environment, now)?;
+        let session = bound_session(&claims)?;
+        // After the signature: nobody makes us look for a session without holding a key.
+        self.check_not_revoked(&claims, &environment, session.as_ref(), now).await?;
+        Ok(Principal { environment: id, credential: Credential::PublicToken { session }, scopes: scopes(claims) })
+    }
+
+    async fn check_not_revoked(
+        &self,
+        claims: &Claims,
+        environment: &OpenEnvironment,
+        session: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let not_before = self.not_before(environment, session, now).await?;
+        // A token that does not say when it was issued counts only where nothing was revoked.
+        let issued_at = claims.iat.map(Seconds::timestamp);
+        if not_before.is_none() || not_before <= issued_at { Ok(()) } else { Err(jwt::invalid()) }
+    }
+
+    /// The later of the two moments a bound token must not be older than.
+    async fn not_before(
+        &self,
+        environment: &OpenEnvironment,
+        session: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        let of_session = match session {
+            Some(session) => self.keyring.session_not_before(session, now).await?,
+            None => None,
+        };
+        Ok(of_session.max(environment.row.tokens_not_before))
+    }
+
+    async fn existing(&self, environment: &EnvironmentId, now: Timestamp) -> Result<Arc<OpenEnvironment>> {
+        let found = self.keyring.environment(environment, now).await?;
+        found.ok_or_else(|| Error::internal(format!("{environment} does not exist")))
+    }
+}
+
+#[async_trait]
+impl Tokens for Credentials {
+    async fn authenticate(&self, bearer: &str) -> Result<Principal> {
+        let (bearer, now) = (bearer.trim(), self.clock.now());
+        if bearer.is_empty() {
+            return Err(refused(CredentialProblem::Missing));
+        }
+        if bearer.starts_with(run_token::PREFIX) {
+            return self.run(bearer, now).await;
+        }
+        match jwt::peek(bearer) {
+            Some(claimed) => self.public_token(bearer, claimed, now).await,
+            None => self.key(bearer, now).await,
+        }
+    }
+
+    async fn mint_public(&self, token: NewPublicToken) -> Result<String> {
+        let now = self.clock.now();
+        let environment = self.existing(&token.environment, now).await?;
+        let not_before = self.not_before(&environment, token.session.as_ref(), now).await?;
+        let claims = NewClaims {
+            sub: token.environment.as_str(),
+            scopes: token.scopes.iter().map(Scope::as_str).collect(),
+            iat: issued_at(now, not_before),
+            exp: Seconds::whole(token.expires_at),
+            otu: token.one_time_use,
+            ses: token.session.as_ref().map(SessionId::as_str),
+        };
+        jwt::sign(&claims, &environment.signing_key())
+    }
+
+    async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String> {
+        Ok(self.run_tokens.sign(environment, claim, expires_at))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+fn verify_with_any(bearer: &str, environment: &OpenEnvironment, now: Timestamp) -> Result<Claims> {
+    environment.verifying_keys(now).find_map(|key| jwt::verify(bearer, key, now).ok()).ok_or_else(jwt::invalid)
+}
+
+/// A binding that does not read must not turn into no binding.
+fn bound_session(claims: &Claims) -> Result<Option<SessionId>> {
+    claims.ses.as_deref().map(SessionId::parse).transpose().map_err(|_| jwt::invalid())
+}
+
+/// Scopes that cannot be ones grant nothing.
+fn scopes(claims: Claims) -> Vec<Scope> {
+    claims.scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text).ok()).collect()
+}
+
+/// Whole seconds, as every reader expects; to the millisecond only in the second of a revocation, where the whole second
+/// would date the token before it.
+fn issued_at(now: Timestamp, not_before: Option<Timestamp>) -> Seconds {
+    let whole = Seconds::whole(now);
+    if not_before <= Some(whole.timestamp()) { whole } else { Seconds::exact(now) }
+}
+
+fn check_root_key(root_key: &str) -> Result<()> {
+    if keys::is_key(root_key) {
+        return Ok(());
+    }
+    let problem = "must be tr_dev_, tr_stg_, tr_prod_ or tr_preview_ and letters and digits, 128 characters at most";
+    Err(Violation::new("root_key", problem).into())
+}
+
+fn refused(problem: CredentialProblem) -> Error {
+    Error::Unauthenticated(problem)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The index: where the records of the log up to some point stand. Kept in fjall, an LSM tree, because the writes are
+//! many small keys in no order (part ids, runs of many streams) once per checkpoint; redb's copy-on-write tree was four
+//! times slower at that in our measurements and held ten times the memory.
+//!
+//! All numbers in keys are big-endian, so that keys sort by them.
+//!
+//! | keyspace | key | value |
+//! |---|---|---|
+//! | `names` | stream name | stream id, u64 |
+//! | `streams` | stream id | flags (1: has part ids), next seq_num, earliest seq_num, last timestamp, fencing token, name |
+//! | `runs` | stream id, first seq_num | [`Run`] |
+//! | `parts` | stream id, part id | seq_num, u64 |
+//! | `segments` | generation | kind (1 log, 2 cold), end of the batches, bytes of all frames, bytes of those still needed |
+//! | `state` | `progress` | [`Progress`]: how far the log is indexed |
+//!
+//! One checkpoint is one atomic batch over all keyspaces, synced before anything relies on it. Values begin with a
+//! version. Only the indexer writes.
+
+use crate::failure;
+use crate::frame::StreamId;
+use crate::index_value::{Progress, SegmentEntry, StreamEntry};
+use crate::run::Run;
+use crate::segment::Generation;
+use continuo_domain::channel::SeqNum;
+use continuo_domain::{Result, Timestamp};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the index keeps in memory of what it read.
+const CACHE_BYTES: u64 = 16 << 20;
+/// Per keyspace; flushed to disk when full.
+const MEMTABLE_BYTES: u64 = 4 << 20;
+/// The smallest that fjall takes.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+const PROGRESS_KEY: &[u8] = b"progress";
+
+/// The open index.
+pub(crate) struct Index {
+    database: Database,
+    names: Keyspace,
+    streams: Keyspace,
+    runs: Keyspace,
+    parts: Keyspace,
+    segments: Keyspace,
+    state: Keyspace,
+}
+
+/// Which keyspace a change goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Space {
+    Names,
+    Streams,
+    Runs,
+    Parts,
+    Segments,
+    State,
+}
+
+/// Changes that become durable together. The last change of a key wins.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>);
+
+impl Index {
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let database = Database::builder(dir)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(1)
+            .manual_journal_persist(true)
+            .open()
+            .map_err(failure::index)?;
+        let keyspace = |name: &str| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            database.keyspace(name, options).map_err(failure::index)
+        };
+        Ok(Self {
+            names: keyspace("names")?,
+            streams: keyspace("streams")?,
+            runs: keyspace("runs")?,
+            parts: keyspace("parts")?,
+            segments: keyspace("segments")?,
+            state: keyspace("state")?,
+            database,
+        })
+    }
+
+    pub(crate) fn progress(&self) -> Result<Progress> {
+        let Some(value) = self.state.get(PROGRESS_KEY).map_err(failure::index)? else {
+            return Ok(Progress::default());
+        };
+        Progress::decode(&value).ok_or_else(|| failure::damaged("index: the progress does not read"))
+    }
+
+    pub(crate) fn stream(&self, id: StreamId) -> Result<Option<StreamEntry>> {
+        let Some(value) = self.streams.get(id.to_be_bytes()).map_err(failure::index)? else {
+            return Ok(None);
+        };
+        let entry = StreamEntry::decode(&value);
+        entry.map(Some).ok_or_else(|| failure::damaged(format!("index: stream {id} does not read")))
+    }
+
+    pub(crate) fn stream_id(&self, name: &str) -> Result<Option<StreamId>> {
+        self.names.get(name).map_err(failure::index)?.map(|value| number(&value)).transpose()
+    }
+
+    pub(crate) fn stream_by_name(&self, name: &str) -> Result<Option<(StreamId, StreamEntry)>> {
+        let Some(id) = self.stream_id(name)? else { return Ok(None) };
+        // The name may have lost its stream between the two looks.
+        Ok(self.stream(id)?.map(|entry| (id, entry)))
+    }
+
+    /// The streams whose name starts with `prefix`.
+    pub(crate) fn ids_with_prefix(&self, prefix: &str) -> Result<Vec<StreamId>> {
+        self.names.prefix(prefix).map(|found| number(&found.value().map_err(failure::index)?)).collect()
+    }
+
+    /// The run that holds a record, or the first behind it.
+    pub(crate) fn runs_from(&self, stream: StreamId, seq_num: SeqNum) -> Result<impl Iterator<Item = Result<Run>>> {
+        let start = self.run_key_at(stream, seq_num)?.unwrap_or_else(|| run_key(stream, seq_num).to_vec());
+        let end = run_key(stream, SeqNum::MAX).to_vec();
+        Ok(self.runs.range(start..=end).map(move |found| {
+            let (key, value) = found.into_inner().map_err(failure::index)?;
+            decode_run(&key, &value)
+        }))
+    }
+
+    /// Key of the last run that begins at or before a number.
+    fn run_key_at(&self, stream: StreamId, seq_num: SeqNum) -> Result<Option<Vec<u8>>> {
+        let range = run_key(stream, 0)..=run_key(stream, seq_num);
+        let last = self.runs.range(range).next_back();
+        last.map(|found| Ok(found.key().map_err(failure::index)?.to_vec())).transpose()
+    }
+
+    /// First record of this time or later, among the records `earliest..end` that the index has.
+    pub(crate) fn at_or_after(
+        &self,
+        stream: StreamId,
+        (mut low, end): (SeqNum, SeqNum),
+        timestamp: Timestamp,
+    ) -> Result<Option<SeqNum>> {
+        // Narrows to the last run that begins before the time; `low` is always in or before the run looked for.
+        let mut high = end;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let range = run_key(stream, 0)..=run_key(stream, middle);
+            let Some(found) = self.runs.range(range).next_back() else { break };
+            let (key, value) = found.into_inner().map_err(failure::index)?;
+            let (_, first_seq) = split_run_key(&key)?;
+            let first = Run::decode_first_timestamp(&value)
+                .ok_or_else(|| failure::damaged(format!("index: a run of stream {stream} does not read")))?;
+            if first < timestamp {
+                low = middle + 1;
+            } else {
+                high = first_seq;
+            }
+        }
+        for run in self.runs_from(stream, low.saturating_sub(1))? {
+            if let Some(found) = run?.at_or_after(timestamp) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn part(&self, stream: StreamId, part_id: &str) -> Result<Option<SeqNum>> {
+        self.parts.get(part_key(stream, part_id)).map_err(failure::index)?.map(|value| number(&value)).transpose()
+    }
+
+    /// Keys of all part ids of a stream, for its end.
+    pub(crate) fn part_ids(&self, stream: StreamId) -> Result<Vec<String>> {
+        let all = self.parts.prefix(stream.to_be_bytes()).map(|found| {
+            let key = found.key().map_err(failure::index)?;
+            let part_id = key.get(8..).and_then(|id| std::str::from_utf8(id).ok());
+            part_id.map(str::to_owned).ok_or_else(|| failure::damaged("index: a part id does not read"))
+        });
+        all.collect()
+    }
+
+    pub(crate) fn segments(&self) -> Result<Vec<(Generation, SegmentEntry)>> {
+        let all = self.segments.iter().map(|found| {
+            let (key, value) = found.into_inner().map_err(failure::index)?;
+            let entry = SegmentEntry::decode(&value);
+            Ok((number(&key)?, entry.ok_or_else(|| failure::damaged("index: a segment does not read"))?))
+        });
+        all.collect()
+    }
+
+    /// Makes the changes durable, all or none.
+    pub(crate) fn commit(&self, changes: Changes) -> Result<()> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for ((space, key), value) in changes.0 {
+            let keyspace = self.keyspace(space);
+            match value {
+                Some(value) => batch.insert(keyspace, key, value),
+                None => batch.remove(keyspace, key),
+            }
+        }
+        batch.commit().map_err(failure::index)
+    }
+
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::Names => &self.names,
+            Space::Streams => &self.streams,
+            Space::Runs => &self.runs,
+            Space::Parts => &self.parts,
+            Space::Segments => &self.segments,
+            Space::State => &self.state,
+        }
+    }
+}
+
+impl Changes {
+    pub(crate) fn put_stream(&mut self, id: StreamId, entry: &StreamEntry) {
+        self.put(Space::Names, entry.name.as_bytes(), id.to_be_bytes().to_vec());
+        self.put(Space::Streams, &id.to_be_bytes(), entry.encode());
+    }
+
+    /// Takes the stream out; its name too, unless it was given to another stream meanwhile.
+    pub(crate) fn remove_stream(&mut self, id: StreamId, freed_name: Option<&str>) {
+        self.0.insert((Space::Streams, id.to_be_bytes().to_vec()), None);
+        if let Some(name) = freed_name {
+            self.0.insert((Space::Names, name.as_bytes().to_vec()), None);
+        }
+    }
+
+    pub(crate) fn put_run(&mut self, stream: StreamId, run: &Run) {
+        self.put(Space::Runs, &run_key(stream, run.first_seq), run.encode());
+    }
+
+    pub(crate) fn remove_run(&mut self, stream: StreamId, first_seq: SeqNum) {
+        self.0.insert((Space::Runs, run_key(stream, first_seq).to_vec()), None);
+    }
+
+    pub(crate) fn put_part(&mut self, stream: StreamId, part_id: &str, seq_num: SeqNum) {
+        self.put(Space::Parts, &part_key(stream, part_id), seq_num.to_be_bytes().to_vec());
+    }
+
+    pub(crate) fn remove_part(&mut self, stream: StreamId, part_id: &str) {
+        self.0.insert((Space::Parts, part_key(stream, part_id)), None);
+    }
+
+    pub(crate) fn put_segment(&mut self, generation: Generation, entry: &SegmentEntry) {
+        self.put(Space::Segments, &generation.to_be_bytes(), entry.encode());
+    }
+
+    pub(crate) fn remove_segment(&mut self, generation: Generation) {
+        self.0.insert((Space::Segments, generation.to_be_bytes().to_vec()), None);
+    }
+
+    pub(crate) fn put_progress(&mut self, progress: &Progress) {
+        self.put(Space::State, PROGRESS_KEY, progress.encode());
+    }
+
+    fn put(&mut self, space: Space, key: &[u8], value: Vec<u8>) {
+        self.0.insert((space, key.to_vec()), Some(value));
+    }
+}
+
+fn run_key(stream: StreamId, first_seq: SeqNum) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&stream.to_be_bytes());
+    key[8..].copy_from_slice(&first_seq.to_be_bytes());
+    key
+}
+
+fn split_run_key(key: &[u8]) -> Result<(StreamId, SeqNum)> {
+    let (stream, first_seq) = key.split_at_checked(8).ok_or_else(|| failure::damaged("index: a short key"))?;
+    Ok((number(stream)?, number(first_seq)?))
+}
+
+fn decode_run(key: &[u8], value: &[u8]) -> Result<Run> {
+    let (stream, first_seq) = split_run_key(key)?;
+    Run::decode(first_seq, value)
+        .ok_or_else(|| failure::damaged(format!("index: the run of stream {stream} at {first_seq} does not read")))
+}
+
+fn part_key(stream: StreamId, part_id: &str) -> Vec<u8> {
+    [&stream.to_be_bytes(), part_id.as_bytes()].concat()
+}
+
+fn number(bytes: &[u8]) -> Result<u64> {
+    let bytes = bytes.try_into().map_err(|_| failure::damaged("index: a number of another length"))?;
+    Ok(u64::from_be_bytes(bytes))
+}

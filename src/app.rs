@@ -1,0 +1,70 @@
+//! The composition root: only what is under here knows both ports and adapters.
+
+mod data_dir;
+mod node;
+mod walkthrough;
+
+pub use node::Node;
+
+use crate::config::Config;
+use crate::{demo_agent, server, tasks::Tasks, telemetry};
+use anyhow::{Context, Result};
+use std::io::Write;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Runs a node until it is asked to stop.
+pub async fn serve(config: Config) -> Result<()> {
+    telemetry::start(&config.log)?;
+    let node = Node::start(config).await?;
+    say(&format!("listening on {}\n", node.url()))?;
+    node.stopped().await;
+    node.stop().await
+}
+
+/// Runs a node with the demo agent beside it, and says what to try.
+pub async fn dev(config: Config) -> Result<()> {
+    telemetry::start(&config.log)?;
+    let demo = config.demo.clone();
+    let node = Node::start(config).await?;
+    let (url, key) = (node.url(), node.dev_key().await?);
+    say(&format!("listening on {url}\n{}", walkthrough::text(&url, &key)))?;
+    let leaving = CancellationToken::new();
+    let agent = demo.enabled.then(|| {
+        let options = demo_agent::DemoOptions::from(&demo);
+        tokio::spawn(demo_agent::run(url, key, options, leaving.clone()))
+    });
+    node.stopped().await;
+    // The agent is a client: it says goodbye before the server goes.
+    leaving.cancel();
+    if let Some(agent) = agent {
+        agent.await.context("demo agent")??;
+    }
+    node.stop().await
+}
+
+/// Runs the HTTP gateway alone, on the services of another process.
+pub async fn gateway(config: Config, upstream: String) -> Result<()> {
+    telemetry::start(&config.log)?;
+    let upstream = continuo_gateway::upstream::Upstream::new(upstream, config.message_bytes_max())?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    say(&format!("listening on http://{}\n", listener.local_addr()?))?;
+    let tasks = Tasks::new(CancellationToken::new());
+    let rest = continuo_gateway::router(upstream, node::gateway_options(&config, tasks.stopping()));
+    let router = server::one_port(rest, axum::Router::new(), tasks.stopping());
+    tasks.spawn_critical("http", server::serve(listener, router, tasks.clone()));
+    node::stop_signal(tasks.stopping()).await;
+    tasks.stop(config.shutdown_grace()).await;
+    Ok(())
+}
+
+/// Standard output is for what a person or a script reads; a closed one is no reason to end.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        info!("nobody reads standard output");
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! The data directory: the database, the log, and the node's own secrets, each in a file that only its owner reads.
+
+use anyhow::{Context, Result};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Everything a node keeps.
+pub(super) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Makes the directory where it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.0.join("continuo.db")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub(super) fn master_key(&self) -> PathBuf {
+        self.0.join("master.key")
+    }
+
+    /// The admin key: what the file holds, or a fresh one that is written to it.
+    pub(super) fn admin_key(&self, fresh: impl FnOnce() -> Result<String>) -> Result<String> {
+        let path = self.0.join("admin.key");
+        match fs::read_to_string(&path) {
+            Ok(key) => Ok(key.trim().to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let key = fresh()?;
+                write_secret(&path, &key)?;
+                Ok(key)
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Leaves the dev environment's key where the command line finds it.
+    pub(super) fn put_dev_key(&self, key: &str) -> Result<()> {
+        write_secret(&self.0.join("dev.key"), key)
+    }
+}
+
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

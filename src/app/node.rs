@@ -1,0 +1,227 @@
+//! A node: every part, built from its piece of the configuration and joined.
+
+use super::data_dir::DataDir;
+use crate::config::Config;
+use crate::{server, tasks::Tasks};
+use anyhow::{Context, Result};
+use continuo_credentials::{Credentials, MasterKey, keys};
+use continuo_database::{Database, SqlStore};
+use continuo_domain::EnvironmentId;
+use continuo_domain::id::{OrganizationId, ProjectId};
+use continuo_domain::session::{EnvironmentType, Tenant};
+use continuo_embedded_log::{EmbeddedLog, Options as LogOptions};
+use continuo_grpc::{Admin, Limits, Services};
+use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
+use continuo_ports::{Clock, Environments};
+use continuo_usecases::{Administration, Core, Ports, Settings};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Slug of the environment every node has.
+const DEV: &str = "dev";
+
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    parts: Parts,
+    tasks: Tasks,
+    config: Config,
+}
+
+impl Node {
+    /// Opens the data directory and starts every part. It answers on its port when this returns.
+    pub async fn start(config: Config) -> Result<Self> {
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let parts = Parts::open(&config).await?;
+        parts.put_dev_environments(&config).await?;
+
+        let tasks = Tasks::new(CancellationToken::new());
+        let core = parts.core(&config, tasks.stopping().clone())?;
+        let services = Services::new(core.clone(), tasks.tracker().clone());
+        let admin = Admin::new(parts.administration()?, Some(&parts.admin_key(&config)?));
+        let limits = Limits { message_bytes_max: config.message_bytes_max() };
+        let grpc = continuo_grpc::router(services.clone(), admin, limits).await?;
+        let rest = continuo_gateway::router(services, gateway_options(&config, tasks.stopping()));
+        let router = server::one_port(rest, grpc.router, tasks.stopping());
+
+        tasks.spawn_critical("http", server::serve(listener, router, tasks.clone()));
+        tasks.spawn_critical("clock", forever(core.clone().run_clock()));
+        tasks.spawn_critical("sweeper", forever(core.run_sweeper()));
+        let stopping = tasks.stopping().clone();
+        tasks.spawn_critical("health", async move {
+            stopping.cancelled().await;
+            grpc.health.set_serving(false).await;
+            Ok(())
+        });
+        info!(address = %address, "ready");
+        Ok(Self { address, parts, tasks, config })
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The root key of the dev environment.
+    pub async fn dev_key(&self) -> Result<String> {
+        Ok(self.parts.credentials.root_key(&EnvironmentId::from_body(DEV)).await?)
+    }
+
+    /// Ends when something stops the node: a signal, or a part that failed.
+    pub async fn stopped(&self) {
+        stop_signal(self.tasks.stopping()).await;
+    }
+
+    /// Stops every part. Streams get their last word; what was acknowledged is on disk already.
+    pub async fn stop(self) -> Result<()> {
+        self.tasks.stop(self.config.shutdown_grace()).await;
+        self.parts.database.close().await;
+        let log = self.parts.log.clone();
+        tokio::task::spawn_blocking(move || log.close()).await??;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Ends with a signal to stop, or when the node is stopping already.
+pub(super) async fn stop_signal(stopping: &CancellationToken) {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = terminated => info!("asked to stop"),
+        _ = tokio::signal::ctrl_c() => info!("asked to stop"),
+    }
+}
+
+pub(super) fn gateway_options(config: &Config, stopping: &CancellationToken) -> continuo_gateway::Options {
+    continuo_gateway::Options {
+        public_base_url: config.public_url.clone(),
+        create_allow_jwt: config.create.allow_jwt,
+        stream_api: None,
+        stopping: stopping.clone(),
+    }
+}
+
+async fn forever(background: impl Future<Output = ()>) -> Result<()> {
+    background.await;
+    Ok(())
+}
+
+/// The adapters.
+struct Parts {
+    data_dir: DataDir,
+    clock: Arc<SystemClock>,
+    database: Database,
+    store: Arc<SqlStore>,
+    log: Arc<EmbeddedLog>,
+    credentials: Arc<Credentials>,
+}
+
+impl Parts {
+    async fn open(config: &Config) -> Result<Self> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let clock = Arc::new(SystemClock::new());
+        let database = Database::open(data_dir.database()).await.context("cannot open the database")?;
+        let store = Arc::new(SqlStore::new(database.clone()));
+        let master_key = match &config.keys.master_key {
+            Some(key) => MasterKey::from_base64(key.expose())?,
+            None => MasterKey::load_or_create(&data_dir.master_key()).context("cannot read the master key")?,
+        };
+        let credentials = Arc::new(Credentials::new(store.clone(), clock.clone(), master_key));
+        let log_clock = clock.clone();
+        let mut options = LogOptions::new(data_dir.log(), move || log_clock.now());
+        options.segment_bytes = config.channel_log.segment_bytes;
+        let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await?;
+        let log = Arc::new(log.map_err(explain).context("cannot open the channel log")?);
+        Ok(Self { data_dir, clock, database, store, log, credentials })
+    }
+
+    fn core(&self, config: &Config, stopping: CancellationToken) -> Result<Core> {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let ports = Ports {
+            sessions: self.store.clone(),
+            index: self.store.clone(),
+            runs: self.store.clone(),
+            channels: self.log.clone(),
+            registry: Arc::new(InProcessRegistry::new(clock.clone())),
+            tokens: self.credentials.clone(),
+            environments: self.store.clone(),
+            ids: Arc::new(TimeOrderedIds::new(clock.clone())?),
+            clock,
+        };
+        let settings = Settings {
+            create_allow_jwt: config.create.allow_jwt,
+            tasks_strict: config.tasks.strict,
+            lease_ms: config.worker.lease_ms,
+            heartbeat_ms: config.worker.heartbeat_ms,
+            stop_grace_ms: config.worker.stop_grace_ms.into(),
+        };
+        Ok(Core::new(ports, settings, stopping))
+    }
+
+    fn administration(&self) -> Result<Administration> {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let ids = Arc::new(TimeOrderedIds::new(clock.clone())?);
+        Ok(Administration::new(self.store.clone(), self.credentials.clone(), clock, ids))
+    }
+
+    fn admin_key(&self, config: &Config) -> Result<String> {
+        match &config.keys.admin_key {
+            Some(key) => Ok(key.expose().to_owned()),
+            None => self.data_dir.admin_key(|| Ok(keys::new_additional_key(EnvironmentType::Development)?)),
+        }
+    }
+
+    /// The dev environments: the first one always, so that there is a key to begin with, the second one where it was asked for.
+    /// A key from the settings replaces the stored one.
+    async fn put_dev_environments(&self, config: &Config) -> Result<()> {
+        let key = self.put_dev_environment(DEV, config.keys.dev_secret_key.as_ref().map(|k| k.expose())).await?;
+        self.data_dir.put_dev_key(&key)?;
+        if let Some(key) = &config.keys.dev_secret_key_2 {
+            self.put_dev_environment("dev2", Some(key.expose())).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_dev_environment(&self, slug: &str, wanted: Option<&str>) -> Result<String> {
+        let id = EnvironmentId::from_body(slug);
+        let stored = match self.store.get(&id).await? {
+            Some(_) => Some(self.credentials.root_key(&id).await?),
+            None => None,
+        };
+        let key = match (wanted, &stored) {
+            (Some(wanted), _) => wanted.to_owned(),
+            (None, Some(stored)) => stored.clone(),
+            (None, None) => keys::new_root_key(EnvironmentType::Development)?,
+        };
+        if stored.as_ref() != Some(&key) {
+            let tenant = Tenant {
+                organization: OrganizationId::from_body("dev"),
+                project: ProjectId::from_body("dev"),
+                environment: id,
+                environment_type: EnvironmentType::Development,
+            };
+            self.store.put(self.credentials.new_environment(tenant, slug, &key)?, self.clock.now()).await?;
+            self.credentials.invalidate();
+        }
+        Ok(key)
+    }
+}
+
+/// An operator reads the private half as well: it names the file.
+fn explain(error: continuo_domain::Error) -> anyhow::Error {
+    match error.cause() {
+        Some(cause) => anyhow::anyhow!("{error}: {}", cause.for_log()),
+        None => error.into(),
+    }
+}

@@ -1,0 +1,241 @@
+//! The settings: one struct per part, each default stated once, here.
+//!
+//! Four layers, the first that says something wins: flags, `CONTINUO_*` environment variables, a TOML file, defaults. Flags
+//! and environment are one [`Layer`], filled by clap; the file is another one of the same shape.
+
+mod layer;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+pub use self::layer::Layer;
+pub use self::secret::Secret;
+
+const MIB: u64 = 1 << 20;
+
+/// What the process is started as. Some defaults differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything on one machine, with a demo agent.
+    Dev,
+    /// A server.
+    Serve,
+}
+
+/// The effective settings.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Where the one port is.
+    pub listen: SocketAddr,
+    /// Everything the embedded stores keep.
+    pub data_dir: PathBuf,
+    /// Where clients find the server, if that is not the address it listens on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Processes that serve the same data.
+    pub replicas: u32,
+    /// How long calls may go on after the stop began.
+    pub shutdown_grace_ms: u32,
+    /// Largest gRPC message.
+    pub message_bytes_max: u64,
+    /// Keys that are given rather than made.
+    pub keys: Keys,
+    /// Creation of sessions.
+    pub create: Create,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// Leases of workers.
+    pub worker: Worker,
+    /// The embedded channel log.
+    pub channel_log: ChannelLog,
+    /// What the process says about itself.
+    pub log: Log,
+    /// The demo agent.
+    pub demo: Demo,
+}
+
+/// Keys that are given rather than made.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Keys {
+    /// Root key of the development environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_secret_key: Option<Secret>,
+    /// Root key of a second development environment, which is there only if this is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_secret_key_2: Option<Secret>,
+    /// Key of the AdminService; else made and kept in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_key: Option<Secret>,
+    /// Encrypts root keys at rest: 32 bytes in base64; else made and kept in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<Secret>,
+}
+
+/// Creation of sessions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Create {
+    /// May a public token create sessions?
+    pub allow_jwt: bool,
+}
+
+/// Tasks.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tasks {
+    /// Refuse runs of a task that no worker has ever announced.
+    pub strict: bool,
+}
+
+/// Leases of workers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Worker {
+    /// Life of a lease without a heartbeat.
+    pub lease_ms: u32,
+    /// How often workers are asked to send heartbeats.
+    pub heartbeat_ms: u32,
+    /// How long a run that is asked to stop may go on.
+    pub stop_grace_ms: u32,
+}
+
+/// The embedded channel log.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChannelLog {
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+}
+
+/// What the process says about itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Log {
+    /// As in `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The demo agent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Demo {
+    /// Is it started with the server?
+    pub enabled: bool,
+    /// Time from one token of an answer to the next.
+    pub token_ms: u32,
+    /// How long a run stays awake for a follow-up before it suspends.
+    pub idle_ms: u32,
+}
+
+impl Config {
+    /// What holds where no layer says anything.
+    pub fn defaults(mode: Mode) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir: PathBuf::from("./continuo-data"),
+            public_url: None,
+            replicas: 1,
+            shutdown_grace_ms: 10_000,
+            message_bytes_max: 8 * MIB,
+            keys: Keys::default(),
+            create: Create { allow_jwt: false },
+            tasks: Tasks { strict: false },
+            worker: Worker { lease_ms: 15_000, heartbeat_ms: 5_000, stop_grace_ms: 30_000 },
+            channel_log: ChannelLog { segment_bytes: 64 * MIB },
+            log: Log {
+                filter: "info,fjall=warn,lsm_tree=warn,sea_orm_migration=warn".to_owned(),
+                format: LogFormat::Text,
+            },
+            demo: Demo { enabled: mode == Mode::Dev, token_ms: 40, idle_ms: 2_000 },
+        }
+    }
+
+    /// Lays flags and environment over the file, if there is one, over the defaults; refuses what cannot work.
+    pub fn load(mode: Mode, flags: Layer, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::defaults(mode);
+        if let Some(path) = file {
+            let unreadable = |error| ConfigError(format!("cannot read {}: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(unreadable)?;
+            let wrong = |error: ConfigError| ConfigError(format!("{}: {error}", path.display()));
+            Layer::from_toml(&text).and_then(|layer| layer.apply(&mut config)).map_err(wrong)?;
+        }
+        flags.apply(&mut config)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Where clients find the server.
+    pub fn public_url(&self) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+
+    /// Largest gRPC message, in bytes.
+    pub fn message_bytes_max(&self) -> usize {
+        usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// How long calls may go on after the stop began.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms.into())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        if self.replicas != 1 {
+            return refuse(format!(
+                "replicas is {}, but this version has the embedded profile only, which is one process on one data \
+                 directory: set CONTINUO_REPLICAS to 1 or leave it out",
+                self.replicas
+            ));
+        }
+        if self.worker.heartbeat_ms == 0 || self.worker.heartbeat_ms > self.worker.lease_ms / 2 {
+            return refuse(format!(
+                "worker.heartbeat_ms is {}: it must be above 0 and at most half of worker.lease_ms, which is {}, so that \
+                 one lost heartbeat costs no run",
+                self.worker.heartbeat_ms, self.worker.lease_ms
+            ));
+        }
+        if self.message_bytes_max < 4 * MIB {
+            return refuse("message_bytes_max must be at least 4194304: a payload may have 3 MiB".to_owned());
+        }
+        if self.channel_log.segment_bytes < 4 * MIB {
+            return refuse("channel_log.segment_bytes must be at least 4194304".to_owned());
+        }
+        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if !self.public_url.iter().all(is_url) {
+            return refuse("public_url must begin with http:// or https://".to_owned());
+        }
+        let is_key = |key: &Secret| BASE64.decode(key.expose()).is_ok_and(|bytes| bytes.len() == 32);
+        if !self.keys.master_key.iter().all(is_key) {
+            return refuse("the master key must be 32 bytes in base64, as from `openssl rand -base64 32`".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A setting that cannot be used, in one sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

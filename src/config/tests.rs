@@ -1,0 +1,96 @@
+use std::io::Write;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::*;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    layer: Layer,
+}
+
+fn flags(args: &[&str]) -> Layer {
+    let matches = Flags::command().get_matches_from([&["continuo"], args].concat());
+    Flags::from_arg_matches(&matches).unwrap().layer
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn refusal(args: &[&str]) -> String {
+    Config::load(Mode::Serve, flags(args), None).unwrap_err().to_string()
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_defaults() {
+    let file = file("replicas = 1\n[worker]\nlease_ms = 30000\nstop_grace_ms = 7\n[log]\nformat = \"json\"\n");
+    let config = Config::load(Mode::Serve, flags(&["--worker-lease-ms", "20000"]), Some(file.path())).unwrap();
+    assert_eq!((config.worker.lease_ms, config.worker.stop_grace_ms), (20_000, 7));
+    assert_eq!(config.worker.heartbeat_ms, Config::defaults(Mode::Serve).worker.heartbeat_ms);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.public_url(), "http://127.0.0.1:8080");
+}
+
+#[test]
+fn every_option_has_help_and_a_variable_of_ours() {
+    let command = Flags::command();
+    for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
+        assert!(arg.get_help().is_some(), "{}", arg.get_id());
+        let env = arg.get_env().unwrap_or_else(|| panic!("{}", arg.get_id())).to_string_lossy().into_owned();
+        assert!(env.starts_with("CONTINUO_"), "{env}");
+        assert!(!arg.get_id().as_str().contains("key") || arg.is_hide_env_values_set(), "{env} would be shown");
+    }
+}
+
+#[test]
+fn the_demo_agent_comes_with_dev_only() {
+    assert!(Config::load(Mode::Dev, Layer::default(), None).unwrap().demo.enabled);
+    assert!(!Config::load(Mode::Serve, Layer::default(), None).unwrap().demo.enabled);
+    assert!(!Config::load(Mode::Dev, flags(&["--demo", "false"]), None).unwrap().demo.enabled);
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name() {
+    let file = file("[worker]\nlease = 5\n");
+    let error = Config::load(Mode::Serve, Layer::default(), Some(file.path())).unwrap_err().to_string();
+    assert!(error.contains("unknown field `lease`") && error.contains("lease_ms"), "{error}");
+}
+
+#[test]
+fn the_cluster_profile_is_refused_with_the_variable_to_unset() {
+    assert!(refusal(&["--database-url", "postgres://u:p@h/d"]).ends_with("unset CONTINUO_DATABASE_URL"));
+    assert!(!refusal(&["--redis-url", "redis://:p@h"]).contains(":p@"));
+    assert!(refusal(&["--clickhouse-url", "x"]).contains("embedded profile only"));
+    assert!(refusal(&["--s2-endpoint", "x"]).ends_with("unset CONTINUO_S2_ENDPOINT"));
+    assert!(refusal(&["--replicas", "3"]).contains("CONTINUO_REPLICAS"));
+    assert!(Config::load(Mode::Serve, flags(&["--database-url", ""]), None).is_ok(), "empty is not set");
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    assert!(refusal(&["--worker-heartbeat-ms", "9000"]).contains("half"));
+    assert!(refusal(&["--master-key", "c2hvcnQ="]).contains("32 bytes"));
+    assert!(refusal(&["--public-url", "example.com"]).contains("http"));
+    assert!(refusal(&["--message-bytes-max", "1"]).contains("message_bytes_max"));
+}
+
+#[test]
+fn secrets_are_kept_and_never_shown() {
+    let config = Config::load(Mode::Dev, flags(&["--admin-key", "hush", "--dev-secret-key", ""]), None).unwrap();
+    assert_eq!(config.keys.admin_key.as_ref().unwrap().expose(), "hush");
+    assert!(config.keys.dev_secret_key.is_none());
+    let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
+    assert!(!shown.contains("hush") && shown.contains("admin_key = \"(hidden)\""), "{shown}");
+}
+
+#[test]
+fn what_is_printed_can_be_read_back() {
+    let printed = toml::to_string(&Config::defaults(Mode::Dev)).unwrap();
+    let file = file(&printed);
+    let config = Config::load(Mode::Serve, Layer::default(), Some(file.path())).unwrap();
+    assert_eq!(toml::to_string(&config).unwrap(), printed);
+}

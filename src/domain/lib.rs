@@ -1,0 +1,16 @@
+//! Nouns and rules of Continuo. Nothing here waits, reads a clock or touches the outside: the time is an argument.
+#![warn(missing_docs)]
+
+pub mod channel;
+pub mod error;
+pub mod id;
+pub mod principal;
+pub mod run;
+pub mod session;
+pub mod text;
+pub mod time;
+pub mod waitpoint;
+
+pub use error::{Error, Reason, Result, Violation};
+pub use id::{EnvironmentId, RunId, SessionId, WaitpointId};
+pub use time::Timestamp;

@@ -1,0 +1,369 @@
+//! Who is calling and what they may do.
+//!
+//! A scope is `action[:type[:id]]`; only the first two colons separate, an id keeps its own.
+
+use crate::channel::{ChannelKey, ChannelName, Direction};
+use crate::{EnvironmentId, RunId, SessionId, Violation};
+use std::fmt;
+
+/// Most scopes a token may ask for.
+pub const SCOPES_MAX: usize = 256;
+/// Longest scope, in bytes.
+pub const SCOPE_BYTES_MAX: usize = 1_024;
+
+/// What a caller wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look.
+    Read,
+    /// Change.
+    Write,
+    /// Change what only an owner changes (update and close a session).
+    Admin,
+    /// Start a run of a task; also satisfied by write.
+    Trigger,
+}
+
+impl Action {
+    fn is_met_by(self, granted: &str) -> bool {
+        let own = match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+            Self::Trigger => "trigger",
+        };
+        granted == "*" || granted == own || (self == Self::Trigger && granted == "write")
+    }
+}
+
+/// One granted scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope(String);
+
+impl Scope {
+    /// Reads a scope. Any text is one; whether it grants anything is another matter.
+    pub fn parse(text: &str) -> Result<Self, Violation> {
+        match text {
+            "" => Err(Violation::new("scopes", "holds an empty scope")),
+            t if t.len() > SCOPE_BYTES_MAX => Err(Violation::new("scopes", "holds a scope longer than 1024 bytes")),
+            t => Ok(Self(t.to_owned())),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parts(&self) -> (&str, Option<&str>, Option<&str>) {
+        let mut parts = self.0.splitn(3, ':');
+        (parts.next().unwrap_or_default(), parts.next(), parts.next())
+    }
+
+    fn is_universal(&self) -> bool {
+        self.0 == "admin"
+    }
+
+    fn grants(&self, action: Action, resource: &Resource) -> bool {
+        let (granted, kind, id) = self.parts();
+        if !action.is_met_by(granted) {
+            return false;
+        }
+        match (kind, id) {
+            (None, _) => false,
+            (Some("all"), _) => true,
+            (Some(kind), None) => kind == resource.kind,
+            (Some(kind), Some(id)) => kind == resource.kind && resource.id.as_deref() == Some(id),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something scopes are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// `sessions`, `tasks`, `runs`, `waitpoints` …
+    pub kind: &'static str,
+    /// `None` is the type level.
+    pub id: Option<String>,
+}
+
+impl Resource {
+    /// All of a type.
+    pub fn all(kind: &'static str) -> Self {
+        Self { kind, id: None }
+    }
+
+    /// One of a type.
+    pub fn one(kind: &'static str, id: impl Into<String>) -> Self {
+        Self { kind, id: Some(id.into()) }
+    }
+
+    /// One task.
+    pub fn task(task_identifier: &str) -> Self {
+        Self::one("tasks", task_identifier)
+    }
+
+    /// One run.
+    pub fn run(run: &RunId) -> Self {
+        Self::one("runs", run.as_str())
+    }
+}
+
+/// The names a session goes by in a request, for scopes: any of them may be the one a token names.
+#[derive(Clone, Debug)]
+pub struct SessionNames {
+    /// The row, if there is one.
+    pub session: Option<SessionId>,
+    /// The path value as it came in, and the row's external id if it has one.
+    pub others: Vec<String>,
+}
+
+impl SessionNames {
+    /// The row itself, all channels of it included.
+    pub fn resources(&self) -> Vec<Resource> {
+        self.safe_keys().map(|key| Resource::one("sessions", key)).chain([Resource::all("sessions")]).collect()
+    }
+
+    /// One channel: the row's own scopes, and the narrowed ones. A channel token opens neither another channel nor the
+    /// reserved pair nor the row; a direction token opens the reserved channel of that direction only.
+    pub fn channel_resources(&self, name: Option<&ChannelName>, direction: Direction) -> Vec<Resource> {
+        let io = direction.as_str();
+        let narrowed = |key: &str| match name {
+            None => vec![format!("{key}:{io}")],
+            Some(name) => {
+                vec![format!("{key}:channels:{}", name.as_str()), format!("{key}:channels:{}:{io}", name.as_str())]
+            }
+        };
+        let folded = self.safe_keys().flat_map(|key| {
+            let mut ids = narrowed(key);
+            ids.push(key.to_owned());
+            ids
+        });
+        folded.map(|id| Resource::one("sessions", id)).chain([Resource::all("sessions")]).collect()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.session.iter().map(SessionId::as_str).chain(self.others.iter().map(String::as_str))
+    }
+
+    /// A key that reads like a narrowed scope contributes nothing: another session's narrowed token must not open it.
+    fn safe_keys(&self) -> impl Iterator<Item = &str> {
+        self.keys().filter(|key| !is_unsafe_key(key))
+    }
+}
+
+/// Does a key contain `:channels:` or end in `:in` or `:out`?
+pub fn is_unsafe_key(key: &str) -> bool {
+    key.contains(":channels:") || key.ends_with(":in") || key.ends_with(":out")
+}
+
+/// A run as its token names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunClaim {
+    /// The run.
+    pub run: RunId,
+    /// Its session, if it has one.
+    pub session: Option<SessionId>,
+    /// `current_run_version` the run holds in its session.
+    pub version: u64,
+    /// The execution snapshot its lease began with.
+    pub lease: u64,
+}
+
+/// With what the caller proved who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The environment's root key: passes every check.
+    RootKey,
+    /// An additional key: secret, but restricted to its scopes unless it has `admin`.
+    AdditionalKey,
+    /// A JWT in a browser's or another service's hands.
+    PublicToken {
+        /// The one session this token is bound to, whatever its name is now.
+        session: Option<SessionId>,
+    },
+    /// A run's own token.
+    RunToken(RunClaim),
+}
+
+/// Who is calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant. Nothing outside it exists for this caller.
+    pub environment: EnvironmentId,
+    /// The proof.
+    pub credential: Credential,
+    /// What was granted. Empty for a root key and a run token: those do not go by scopes.
+    pub scopes: Vec<Scope>,
+}
+
+impl Principal {
+    /// A key, as opposed to a token that may lie in a browser.
+    pub fn has_secret_key(&self) -> bool {
+        matches!(self.credential, Credential::RootKey | Credential::AdditionalKey)
+    }
+
+    /// The run, if a run is calling.
+    pub fn run(&self) -> Option<&RunClaim> {
+        match &self.credential {
+            Credential::RunToken(claim) => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// Does any granted scope cover any of the resources?
+    pub fn may(&self, action: Action, any_of: &[Resource]) -> bool {
+        match &self.credential {
+            Credential::RootKey => true,
+            Credential::RunToken(claim) => {
+                let own = Resource::run(&claim.run);
+                action != Action::Admin && any_of.contains(&own)
+            }
+            Credential::AdditionalKey | Credential::PublicToken { .. } => {
+                self.scopes.iter().any(|s| s.is_universal() || any_of.iter().any(|r| s.grants(action, r)))
+            }
+        }
+    }
+
+    /// May the caller do this to the session row? Says nothing of whether the row exists.
+    pub fn may_session(&self, action: Action, names: &SessionNames) -> bool {
+        self.may_with(action, names, names.resources())
+    }
+
+    /// May the caller do this to a channel of the session?
+    pub fn may_channel(&self, action: Action, names: &SessionNames, name: Option<&ChannelName>, io: Direction) -> bool {
+        self.may_with(action, names, names.channel_resources(name, io))
+    }
+
+    /// Is the caller a key, or the run that owns this channel's session?
+    pub fn is_secret_for(&self, channel: &ChannelKey) -> bool {
+        self.has_secret_key() || self.run().is_some_and(|claim| claim.session.as_ref() == Some(&channel.session))
+    }
+
+    fn may_with(&self, action: Action, names: &SessionNames, resources: Vec<Resource>) -> bool {
+        match &self.credential {
+            Credential::RunToken(claim) => {
+                action != Action::Admin && claim.session.is_some() && claim.session == names.session
+            }
+            Credential::PublicToken { session: Some(bound) } => {
+                names.session.as_ref() == Some(bound) && self.may_bound(action, &resources)
+            }
+            _ => self.may(action, &resources),
+        }
+    }
+
+    /// A session token follows its row: its `sessions` scopes count whatever id they spell.
+    fn may_bound(&self, action: Action, resources: &[Resource]) -> bool {
+        let is_session_scope = |s: &Scope| s.parts().1 == Some("sessions") && action.is_met_by(s.parts().0);
+        self.scopes.iter().any(is_session_scope) || self.may(action, resources)
+    }
+
+    /// Which of the wanted scopes this caller could not grant itself. Only a key with everything may grant everything.
+    pub fn denied_of(&self, wanted: &[Scope]) -> Vec<String> {
+        let universal = self.credential == Credential::RootKey || self.scopes.iter().any(Scope::is_universal);
+        let covered = |w: &Scope| universal || self.scopes.iter().any(|own| covers(own, w));
+        wanted.iter().filter(|w| !covered(w)).map(|w| w.as_str().to_owned()).collect()
+    }
+}
+
+/// Does holding `own` make granting `wanted` no escalation?
+fn covers(own: &Scope, wanted: &Scope) -> bool {
+    let ((own_action, own_kind, own_id), (action, kind, id)) = (own.parts(), wanted.parts());
+    let action_fits = own_action == "*" || own_action == action || (action == "trigger" && own_action == "write");
+    let kind_fits = own_kind.is_some() && (own_kind == Some("all") || own_kind == kind);
+    action_fits && kind_fits && (own_kind == Some("all") || own_id.is_none() || own_id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(scopes: &[&str]) -> Principal {
+        Principal {
+            environment: EnvironmentId::from_body("a"),
+            credential: Credential::PublicToken { session: None },
+            scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+        }
+    }
+
+    fn names(external: &str) -> SessionNames {
+        SessionNames { session: Some(SessionId::from_body("s")), others: vec![external.to_owned()] }
+    }
+
+    #[test]
+    fn scopes_follow_the_grammar() {
+        let sessions = names("chat:1").resources();
+        for (scope, action, allowed) in [
+            ("read:sessions:chat:1", Action::Read, true),
+            ("read:sessions:session_s", Action::Read, true),
+            ("read:sessions:chat", Action::Read, false),
+            ("read:sessions", Action::Read, true),
+            ("read:all", Action::Read, true),
+            ("read", Action::Read, false),
+            ("admin", Action::Read, true),
+            ("admin:sessions", Action::Read, false),
+            ("admin:sessions", Action::Admin, true),
+            ("write:all", Action::Admin, false),
+            ("admin:all", Action::Admin, true),
+            ("write:sessions", Action::Read, false),
+            ("*:sessions", Action::Read, true),
+        ] {
+            assert_eq!(token(&[scope]).may(action, &sessions), allowed, "{scope} {action:?}");
+        }
+        assert!(token(&["write:tasks:chat"]).may(Action::Trigger, &[Resource::task("chat")]));
+        assert!(token(&["trigger:tasks:chat"]).may(Action::Trigger, &[Resource::task("chat")]));
+        assert!(!token(&["trigger:tasks:other"]).may(Action::Trigger, &[Resource::task("chat")]));
+    }
+
+    #[test]
+    fn directions_and_channels_fold() {
+        let tools = ChannelName::parse("tools").unwrap();
+        let out = token(&["read:sessions:chat-1:out"]);
+        let names = names("chat-1");
+        assert!(out.may_channel(Action::Read, &names, None, Direction::Out));
+        assert!(!out.may_channel(Action::Read, &names, None, Direction::In));
+        assert!(!out.may_channel(Action::Read, &names, Some(&tools), Direction::Out));
+        assert!(!out.may_session(Action::Read, &names));
+        let channel = token(&["read:sessions:chat-1:channels:tools"]);
+        assert!(channel.may_channel(Action::Read, &names, Some(&tools), Direction::Out));
+        assert!(!channel.may_channel(Action::Read, &names, None, Direction::Out));
+        assert!(!channel.may_channel(
+            Action::Read,
+            &names,
+            Some(&ChannelName::parse("other").unwrap()),
+            Direction::Out
+        ));
+        assert!(!channel.may_session(Action::Read, &names));
+    }
+
+    #[test]
+    fn a_key_that_reads_like_a_narrowed_scope_opens_nothing() {
+        let legacy = names("X:out");
+        assert!(!token(&["read:sessions:X:out"]).may_channel(Action::Read, &legacy, None, Direction::Out));
+        assert!(token(&["read:sessions:session_s"]).may_channel(Action::Read, &legacy, None, Direction::Out));
+    }
+
+    #[test]
+    fn a_bound_token_follows_its_row_and_no_other() {
+        let mut bound = token(&["read:sessions:old-name", "write:sessions:old-name"]);
+        bound.credential = Credential::PublicToken { session: Some(SessionId::from_body("s")) };
+        assert!(bound.may_session(Action::Read, &names("new-name")));
+        assert!(!bound.may_session(Action::Admin, &names("new-name")));
+        let taken_over = SessionNames { session: Some(SessionId::from_body("t")), others: vec!["old-name".into()] };
+        assert!(!bound.may_session(Action::Read, &taken_over));
+    }
+
+    #[test]
+    fn a_key_grants_what_it_has() {
+        let wanted = |s: &str| vec![Scope::parse(s).unwrap()];
+        assert!(token(&["write:sessions"]).denied_of(&wanted("write:sessions:a")).is_empty());
+        assert_eq!(token(&["write:sessions:a"]).denied_of(&wanted("write:sessions")), ["write:sessions"]);
+        assert_eq!(token(&["read:all"]).denied_of(&wanted("admin")), ["admin"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Between the proto and the domain, one file per noun. What comes in is parsed here and complaints name the field as the
+//! request spells it; what goes out is printed.
+
+pub(crate) mod admin;
+pub(crate) mod channel;
+pub(crate) mod page_token;
+pub(crate) mod run;
+pub(crate) mod session;
+pub(crate) mod time;
+pub(crate) mod token;
+pub(crate) mod waitpoint;
+pub(crate) mod worker;
+
+use continuo_domain::session::PAGE_SIZE_MAX;
+use continuo_domain::{Error, Result, Violation};
+
+/// A page that does not say how long it should be.
+pub(crate) const PAGE_SIZE_DEFAULT: u32 = 20;
+
+/// Puts the name a request has for a field on what is wrong with it.
+pub(crate) fn named<T>(field: &str, parsed: Result<T>) -> Result<T> {
+    parsed.map_err(|error| match error {
+        Error::InvalidArgument(found) => {
+            Error::InvalidArgument(found.into_iter().map(|v| Violation::new(field, v.problem)).collect())
+        }
+        other => other,
+    })
+}
+
+/// 1 to 100; 0 is the default.
+pub(crate) fn page_size(asked: i32, default: u32) -> Result<u32> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(default),
+        Ok(size) if size <= PAGE_SIZE_MAX => Ok(size),
+        _ => Err(Violation::new("page_size", "must be 1 to 100, or 0 for the default").into()),
+    }
+}
+
+/// The text, or a default for an empty one.
+pub(crate) fn or_json_type(content_type: String) -> String {
+    if content_type.is_empty() { "application/json".to_owned() } else { content_type }
+}

@@ -1,0 +1,9 @@
+//! The services on the real adapters, called through the real router, without a network.
+
+mod door;
+mod harness;
+mod requests;
+mod socket;
+mod statuses;
+mod streams;
+mod work;

@@ -1,0 +1,212 @@
+//! Requests that are answered once.
+
+use super::harness::{Node, bad_fields, by, channel, create_request, reason, record};
+use continuo_proto::v1;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+use tonic::Code;
+use v1::Direction::{In, Out};
+
+#[tokio::test]
+async fn a_session_is_made_listed_renamed_and_closed() {
+    let node = Node::start().await;
+    let made = node.create_session("chat-1").await;
+    let again = node.create_session("chat-1").await;
+    let row = made.session.unwrap();
+    assert_eq!((made.is_cached, again.is_cached, &again.run_id), (false, true, &made.run_id));
+    assert_eq!(row.status(), v1::SessionStatus::Active);
+    assert_eq!(row.trigger_config.unwrap().base_payload_json, r#"{"a":1.0}"#);
+    node.create_session("chat-2").await;
+
+    let list = |page_token: String| v1::ListSessionsRequest { filter: None, page_size: 1, page_token };
+    let first = node.sessions().list_sessions(node.key(list(String::new()))).await.unwrap().into_inner();
+    let second = node.sessions().list_sessions(node.key(list(first.next_page_token))).await.unwrap().into_inner();
+    let back = second.previous_page_token.clone();
+    let back = node.sessions().list_sessions(node.key(list(back))).await.unwrap().into_inner();
+    assert_eq!([first.sessions[0].external_id(), second.sessions[0].external_id()], ["chat-2", "chat-1"]);
+    assert_eq!((back.sessions[0].external_id(), second.next_page_token.as_str()), ("chat-2", ""));
+    assert_eq!(first.sessions[0].trigger_config, None);
+
+    let update = v1::UpdateSessionRequest {
+        session: "chat-1".into(),
+        value: Some(v1::Session {
+            external_id: Some("renamed".into()),
+            tags: vec!["ignored".into()],
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["external_id".into(), "metadata_json".into()] }),
+    };
+    let updated = node.sessions().update_session(node.key(update)).await.unwrap().into_inner().session.unwrap();
+    assert_eq!((updated.external_id(), updated.tags.len(), updated.id.as_str()), ("renamed", 0, row.id.as_str()));
+
+    let close = v1::CloseSessionRequest { session: row.id.clone(), reason: Some("done".into()), calling_run_id: None };
+    let closed = node.sessions().close_session(node.key(close)).await.unwrap().into_inner().session.unwrap();
+    assert_eq!((closed.status(), closed.closed_reason()), (v1::SessionStatus::Closed, "done"));
+    let audit = v1::ListSessionRunsRequest { session: row.id };
+    let audit = node.sessions().list_session_runs(node.key(audit)).await.unwrap().into_inner().session_runs;
+    assert_eq!((audit.len(), audit[0].reason.as_str(), &audit[0].run_id), (1, "initial", &made.run_id));
+    let refused = node.sessions().create_session(node.key(create_request("renamed"))).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "SESSION_ALREADY_CLOSED"));
+}
+
+#[tokio::test]
+async fn everything_wrong_is_said_at_once() {
+    let node = Node::start().await;
+    let wrong = v1::CreateSessionRequest {
+        external_id: Some(String::new()),
+        r#type: String::new(),
+        task_identifier: "t".into(),
+        trigger_config: Some(v1::TriggerConfig {
+            max_attempts: Some(11),
+            tags: vec![String::new()],
+            ..Default::default()
+        }),
+        tags: vec!["ok".into(), "x".repeat(129)],
+        metadata_json: Some("[1]".into()),
+        expires_at: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
+        is_test: false,
+    };
+    let status = node.sessions().create_session(node.key(wrong)).await.unwrap_err();
+    let fields = bad_fields(&status);
+    for field in [
+        "external_id",
+        "type",
+        "trigger_config.base_payload_json",
+        "trigger_config.max_attempts",
+        "trigger_config.tags[0]",
+        "tags[1]",
+        "metadata_json",
+        "expires_at",
+    ] {
+        assert!(fields.iter().any(|f| f == field), "{field} in {fields:?}");
+    }
+    let reserved = node.sessions().create_session(node.key(create_request("session_x"))).await.unwrap_err();
+    assert_eq!((reserved.code(), reason(&reserved).as_str()), (Code::InvalidArgument, "EXTERNAL_ID_RESERVED"));
+
+    let mask = prost_types::FieldMask { paths: vec!["closed_at".into()] };
+    let update = v1::UpdateSessionRequest { session: "x".into(), value: None, update_mask: Some(mask) };
+    assert_eq!(bad_fields(&node.sessions().update_session(node.key(update)).await.unwrap_err()), ["update_mask"]);
+    let list = v1::ListSessionsRequest { filter: None, page_size: 101, page_token: "garbage".into() };
+    let status = node.sessions().list_sessions(node.key(list)).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["page_size", "page_token"]);
+    let nowhere = v1::CheckTailRequest { channel: Some(v1::ChannelRef { name: "a b".into(), ..Default::default() }) };
+    let status = node.channels().check_tail(node.key(nowhere)).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["channel.session", "channel.name", "channel.direction"]);
+}
+
+#[tokio::test]
+async fn a_session_token_writes_in_and_reads_out() {
+    let node = Node::start().await;
+    let made = node.create_session("chat").await;
+    let token = made.public_access_token;
+    let append = |direction| v1::AppendRequest {
+        channel: Some(channel("chat", direction)),
+        records: vec![record("hello")],
+        part_id: Some("p1".into()),
+        ..Default::default()
+    };
+    let first = node.channels().append(by(&token, append(In))).await.unwrap().into_inner();
+    let repeat = node.channels().append(by(&token, append(In))).await.unwrap().into_inner();
+    assert_eq!((first.repeated, repeat.repeated, repeat.start), (false, true, first.start));
+    let refused = node.channels().append(by(&token, append(Out))).await.unwrap_err();
+    assert_eq!(reason(&refused), "OUT_NEEDS_SECRET_KEY");
+    node.channels().append(node.key(append(Out))).await.unwrap();
+
+    let tail = v1::CheckTailRequest { channel: Some(channel("chat", In)) };
+    let refused = node.channels().check_tail(by(&token, tail.clone())).await.unwrap_err();
+    assert_eq!(reason(&refused), "IN_NEEDS_SECRET_KEY");
+    let tail = node.channels().check_tail(node.key(tail)).await.unwrap().into_inner();
+    assert_eq!(tail.tail.unwrap().seq_num, 1);
+    let initialize = v1::InitializeChannelRequest { channel: Some(channel("chat", In)) };
+    let named = node.channels().initialize_channel(by(&token, initialize)).await.unwrap().into_inner();
+    assert_eq!(named.stream_name, format!("{}/in", made.session.unwrap().id));
+    assert_eq!(node.bodies(channel("chat", Out)).await, ["hello"]);
+
+    let trim = v1::TrimRequest { channel: Some(channel("chat", In)), before_seq_num: 1 };
+    assert_eq!(reason(&node.channels().trim(by(&token, trim.clone())).await.unwrap_err()), "PERMISSION_DENIED");
+    assert_eq!(node.channels().trim(node.key(trim)).await.unwrap().into_inner().position.unwrap().seq_num, 1);
+}
+
+#[tokio::test]
+async fn runs_and_waitpoints_are_triggered_looked_at_and_ended() {
+    let node = Node::start().await;
+    let trigger = v1::TriggerRunRequest {
+        task_identifier: "job".into(),
+        payload: r#"{"n":1}"#.into(),
+        idempotency_key: Some("k".into()),
+        ..Default::default()
+    };
+    let first = node.runs().trigger_run(node.key(trigger.clone())).await.unwrap().into_inner();
+    let again = node.runs().trigger_run(node.key(trigger)).await.unwrap().into_inner();
+    let run = first.run.unwrap();
+    assert_eq!((again.is_cached, &again.run.unwrap().id, run.payload.as_str()), (true, &run.id, r#"{"n":1}"#));
+    let get = by(&first.public_access_token, v1::GetRunRequest { run_id: run.id.clone() });
+    assert_eq!(node.runs().get_run(get).await.unwrap().into_inner().run.unwrap().status, "QUEUED");
+
+    let list = |status: &str| v1::ListRunsRequest { statuses: vec![status.into()], ..Default::default() };
+    let queued = node.runs().list_runs(node.key(list("QUEUED"))).await.unwrap().into_inner();
+    assert_eq!((queued.runs.len(), queued.runs[0].payload.as_str()), (1, ""));
+    let status = node.runs().list_runs(node.key(list("PENDING"))).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["statuses[0]"]);
+    let nobody = v1::ListRunsRequest { session: Some("nobody".into()), ..Default::default() };
+    assert!(node.runs().list_runs(node.key(nobody)).await.unwrap().into_inner().runs.is_empty());
+
+    let metadata = v1::UpdateRunMetadataRequest { run_id: run.id.clone(), metadata_json: Some("{}".into()) };
+    let with_metadata = node.runs().update_run_metadata(node.key(metadata)).await.unwrap().into_inner().run.unwrap();
+    assert_eq!(with_metadata.metadata_json(), "{}");
+    let tags = v1::AddRunTagsRequest { run_id: run.id.clone(), tags: vec!["a".into()] };
+    assert_eq!(node.runs().add_run_tags(node.key(tags)).await.unwrap().into_inner().run.unwrap().tags, ["a"]);
+    let cancel = v1::CancelRunRequest { run_id: run.id };
+    assert_eq!(node.runs().cancel_run(node.key(cancel)).await.unwrap().into_inner().run.unwrap().status, "CANCELED");
+
+    let made =
+        node.runs().create_waitpoint(node.key(v1::CreateWaitpointRequest::default())).await.unwrap().into_inner();
+    let waitpoint_id = made.waitpoint.unwrap().id;
+    let complete = v1::CompleteWaitpointRequest {
+        waitpoint_id: waitpoint_id.clone(),
+        output: Some("42".into()),
+        ..Default::default()
+    };
+    node.runs().complete_waitpoint(by(&made.public_access_token, complete)).await.unwrap();
+    let get = node.key(v1::GetWaitpointRequest { waitpoint_id });
+    let row = node.runs().get_waitpoint(get).await.unwrap().into_inner().waitpoint.unwrap();
+    assert_eq!((row.output(), row.output_type(), row.completed_at.is_some()), ("42", "application/json", true));
+    let rows = node.runs().list_waitpoints(node.key(v1::ListWaitpointsRequest::default())).await.unwrap().into_inner();
+    assert_eq!((rows.waitpoints.len(), rows.next_page_token.as_str()), (1, ""));
+}
+
+#[tokio::test]
+async fn tokens_are_no_stronger_than_their_maker() {
+    let node = Node::start().await;
+    let new = v1::CreatePublicTokenRequest { scopes: vec!["read:sessions:chat".into()], ..Default::default() };
+    let token = node.tokens().create_public_token(node.key(new)).await.unwrap().into_inner().token;
+    let whoami = node.tokens().authenticate(by(&token, v1::AuthenticateRequest {})).await.unwrap().into_inner();
+    assert_eq!(
+        (whoami.kind(), whoami.scopes),
+        (v1::CredentialKind::PublicToken, vec!["read:sessions:chat".to_owned()])
+    );
+    let claims = node.tokens().get_claims(node.key(v1::GetClaimsRequest {})).await.unwrap().into_inner();
+    assert_eq!(claims.sub, whoami.environment_id);
+    let denied = node.tokens().get_claims(by(&token, v1::GetClaimsRequest {})).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    node.tokens().revoke_tokens(node.key(v1::RevokeTokensRequest { session: None })).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_goes_on_when_its_caller_hangs_up() {
+    let node = Node::start().await;
+    let (go, gone) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (goes, done) = (go.clone(), gone.clone());
+    let mut call = Box::pin(node.services.to_the_end(async move {
+        goes.notified().await;
+        done.store(true, Ordering::SeqCst);
+        Ok(())
+    }));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    drop(call);
+    go.notify_one();
+    node.tasks.close();
+    node.tasks.wait().await;
+    assert!(gone.load(Ordering::SeqCst));
+}

@@ -1,0 +1,60 @@
+//! WorkerService.
+
+use crate::Services;
+use crate::convert::worker as convert;
+use crate::first_message::first_message;
+use crate::last_word::with_last_word;
+use crate::services::Answer;
+use crate::status::of_error;
+use continuo_domain::principal::Principal;
+use continuo_proto::v1;
+use continuo_proto::v1::worker_service_server::WorkerService;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument, debug};
+
+/// Events on their way to a worker; the link to one that reads slower waits for it.
+const EVENTS_MAX: usize = 64;
+
+#[tonic::async_trait]
+impl WorkerService for Services {
+    type WorkStream = Answer<v1::WorkResponse>;
+
+    async fn work(&self, request: Request<Streaming<v1::WorkRequest>>) -> Result<Response<Self::WorkStream>, Status> {
+        let caller = self.principal(&request).await?;
+        let (services, inbound) = (self.clone(), request.into_inner());
+        let answer = stream::once(async move { services.serve_worker(caller, inbound).await });
+        Ok(Response::new(answer.try_flatten().boxed()))
+    }
+}
+
+impl Services {
+    async fn serve_worker(
+        self,
+        caller: Principal,
+        mut inbound: Streaming<v1::WorkRequest>,
+    ) -> Result<Answer<v1::WorkResponse>, Status> {
+        let hello = first_message(&mut inbound, self.core.stopping()).await?;
+        let hello = convert::parse_hello(hello).map_err(of_error)?;
+        let (events, heard) = mpsc::channel(EVENTS_MAX);
+        let core = self.core.clone();
+        let inbound = messages(inbound).map(convert::parse_message).boxed();
+        let serve = async move { core.serve_worker(caller, hello, inbound, events).await.map_err(of_error) };
+        let answer = with_last_word(heard, self.tasks.spawn(serve.in_current_span()));
+        Ok(answer.map_ok(move |event| convert::print_event(event, self.core.now())).boxed())
+    }
+}
+
+/// What arrives, up to the end of the stream. A connection that breaks is an end like any other.
+fn messages<T: 'static>(inbound: Streaming<T>) -> impl stream::Stream<Item = T> + Send + 'static {
+    stream::unfold(inbound, |mut inbound| async {
+        match inbound.message().await {
+            Ok(message) => message.map(|message| (message, inbound)),
+            Err(status) => {
+                debug!(code = ?status.code(), message = status.message(), "a worker's stream broke");
+                None
+            }
+        }
+    })
+}

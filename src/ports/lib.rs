@@ -1,0 +1,23 @@
+//! What the use cases need from the outside. Each trait says what it promises; the contract suites in `tests/it/contract`
+//! hold every adapter to it, and a change to a trait without a change to its suite is not finished.
+#![warn(missing_docs)]
+
+pub mod channel_store;
+pub mod clock;
+pub mod environments;
+pub mod key_ring;
+pub mod run_store;
+pub mod session_index;
+pub mod session_store;
+pub mod tokens;
+pub mod waitpoint_registry;
+
+pub use channel_store::{ChannelStore, ReadEvent};
+pub use clock::{Clock, Ids};
+pub use environments::Environments;
+pub use key_ring::KeyRing;
+pub use run_store::RunStore;
+pub use session_index::SessionIndex;
+pub use session_store::SessionStore;
+pub use tokens::Tokens;
+pub use waitpoint_registry::WaitpointRegistry;

@@ -1,0 +1,33 @@
+//! Bearer tokens: checked and minted.
+
+use async_trait::async_trait;
+use continuo_domain::principal::{Principal, RunClaim, Scope};
+use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
+
+/// A public token to be minted.
+#[derive(Clone, Debug)]
+pub struct NewPublicToken {
+    /// Whose environment signs it.
+    pub environment: EnvironmentId,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// The one session it is bound to.
+    pub session: Option<SessionId>,
+    /// Its end.
+    pub expires_at: Timestamp,
+    /// It is consumed by its first trigger.
+    pub one_time_use: bool,
+}
+
+/// Who a bearer is; tokens for others.
+#[async_trait]
+pub trait Tokens: Send + Sync + 'static {
+    /// Whose token this is: a key, a public token or a run token. `Unauthenticated` says which check it failed.
+    async fn authenticate(&self, bearer: &str) -> Result<Principal>;
+
+    /// Mints a public token signed with the environment's root key.
+    async fn mint_public(&self, token: NewPublicToken) -> Result<String>;
+
+    /// Mints a run's own token: opaque, `tr_run_…`, good until `expires_at`.
+    async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String>;
+}

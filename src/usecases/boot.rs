@@ -1,0 +1,108 @@
+//! What follows when a run changes or ends. No accepted input goes unread: when a session's run is over and messages lie past
+//! what was read, a continuation boots, once per tail position, with backoff while boots crash.
+
+use crate::Core;
+use crate::body::boots;
+use continuo_domain::channel::{ChannelKey, Direction, ReadFrom, SeqNum};
+use continuo_domain::run::{Run, RunReason, RunStatus};
+use continuo_domain::session::{BOOT_FAILURES_MAX, Session, SessionRef, SessionStatus};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId};
+use continuo_ports::run_store::Applied;
+use continuo_ports::session_store::BootEvent;
+use tracing::{error, info, warn};
+
+impl Core {
+    /// Tells everybody whom a change of a run concerns. What fails here is logged and made good by the sweeper.
+    pub(crate) async fn after_run_change(&self, applied: &Applied) {
+        let Applied { run, change } = applied;
+        if change.is_noop {
+            return;
+        }
+        self.signals.timers_changed();
+        if change.ended_lease.is_some() || run.stop_by.is_some() {
+            self.signals.run_changed(&run.spec.id);
+        }
+        if run.available_at.is_some() || change.ended_lease.is_some() {
+            self.signals.work_changed();
+        }
+        if run.is_alive() || change.was.is_terminal() {
+            return;
+        }
+        info!(run.id = %run.spec.id, run.status = run.status.public(), "run ended");
+        if let Some(session) = &run.spec.session
+            && let Err(error) = self.after_session_run(session, run).await
+        {
+            warn!(session.id = %session, error = %error, cause = ?error.cause(), "the end of a run is not settled yet");
+        }
+    }
+
+    async fn after_session_run(&self, session: &SessionId, run: &Run) -> Result<()> {
+        if run.status != RunStatus::CompletedSuccessfully {
+            // From here on nothing it still sends is taken.
+            self.raise_fence(session, run.session_version, run.snapshot).await?;
+        }
+        let crashed = matches!(
+            run.status,
+            RunStatus::Crashed | RunStatus::CompletedWithErrors | RunStatus::SystemFailure | RunStatus::TimedOut
+        );
+        // A run that no longer owned its session says nothing of how the session boots.
+        if crashed && run.read_seq_num == 0 && self.is_current(session, run).await? {
+            let error = run.error.as_ref().map_or_else(|| run.status.public().to_owned(), |e| e.message.clone());
+            self.ports.sessions.note_boot(session, BootEvent::Failed { error }, self.now()).await?;
+        }
+        self.boot_for_unread(&run.spec.environment, session).await
+    }
+
+    async fn is_current(&self, session: &SessionId, run: &Run) -> Result<bool> {
+        let row = self.ports.sessions.get(&run.spec.environment, &SessionRef::Id(session.clone())).await?;
+        Ok(row.is_some_and(|row| row.current_run.as_ref() == Some(&run.spec.id)))
+    }
+
+    /// Boots a continuation if the session's run is over and a message of `.in` is unread.
+    pub(crate) async fn boot_for_unread(&self, environment: &EnvironmentId, session: &SessionId) -> Result<()> {
+        let asked = SessionRef::Id(session.clone());
+        let Some(session) = self.ports.sessions.get(environment, &asked).await? else { return Ok(()) };
+        let now = self.now();
+        if session.status(now) != SessionStatus::Active || self.live_run(&session).await?.is_some() {
+            return Ok(());
+        }
+        let Some(tail) = self.unread_tail(&session).await? else { return Ok(()) };
+        if session.boot.failures >= BOOT_FAILURES_MAX && session.boot.booted_tail_seq_num >= tail {
+            error!(session.id = %session.id, reason = ?session.boot.last_error, "boots keep crashing; the session waits for new input");
+            return Ok(());
+        }
+        if session.boot.booted_tail_seq_num == tail && session.boot.failures == 0 {
+            return Ok(());
+        }
+        if session.boot.wait_ms(now).is_some() {
+            self.signals.timers_changed();
+            return Ok(());
+        }
+        let (session, _) = self.ensure_run(session, RunReason::Continuation).await?;
+        self.ports.sessions.note_boot(&session.id, BootEvent::BootedFor(tail), now).await?;
+        Ok(())
+    }
+
+    /// The tail of `.in`, if there is a message below it that no run has read.
+    async fn unread_tail(&self, session: &Session) -> Result<Option<SeqNum>> {
+        let input = ChannelKey::reserved(session.id.clone(), Direction::In);
+        let tail = self.ports.channels.tail(&input).await?.position.seq_num;
+        let mut next = session.boot.read_seq_num;
+        while next < tail {
+            let (records, _) = self.ports.channels.read(&input, ReadFrom::seq_num(next)).await?;
+            let Some(last) = records.last().map(|r| r.seq_num) else { break };
+            if records.iter().any(|r| !r.is_command() && boots(&r.body)) {
+                return Ok(Some(tail));
+            }
+            next = last + 1;
+        }
+        Ok(None)
+    }
+
+    /// Looks at the row as it is now and makes sure of a run.
+    pub(crate) async fn reload_and_ensure(&self, session: &Session, reason: RunReason) -> Result<()> {
+        let asked = SessionRef::Id(session.id.clone());
+        let row = self.ports.sessions.get(&session.tenant.environment, &asked).await?.ok_or(Error::SessionNotFound)?;
+        self.ensure_run(row, reason).await.map(drop)
+    }
+}

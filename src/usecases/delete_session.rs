@@ -1,0 +1,25 @@
+//! Delete a session with everything it has.
+
+use crate::Core;
+use continuo_domain::Result;
+use continuo_domain::principal::{Action, Principal};
+use continuo_domain::run::RunCommand;
+use continuo_domain::session::SessionRef;
+
+impl Core {
+    /// Closes first, so that nothing is written to it while it goes; then its run, its channels, its row.
+    pub async fn delete_session(&self, caller: &Principal, asked: &SessionRef) -> Result<()> {
+        let session = self.session_for_key(caller, Action::Admin, asked).await?;
+        let now = self.now();
+        let closed = self.ports.sessions.close(&session.id, Some("deleted".into()), now).await?.session;
+        self.close_fences(&closed).await?;
+        if let Some(run) = self.live_run(&closed).await? {
+            let command = RunCommand::Cancel { reason: "Its session was deleted".into() };
+            let applied = self.ports.runs.apply(&run.spec.environment, &run.spec.id, command, now).await?;
+            self.after_run_change(&applied).await;
+        }
+        self.ports.channels.delete(&session.id).await?;
+        self.ports.sessions.delete(&session.id).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! Make sure a session has a live run: probe, and where none lives, claim the session for a new one.
+
+use crate::Core;
+use continuo_domain::run::{CLAIM_ROUNDS_MAX, NewRun, Run, RunReason};
+use continuo_domain::session::Session;
+use continuo_domain::{Error, Result, RunId};
+use continuo_ports::session_store::{Claim, ClaimRun};
+use tracing::{info, warn};
+
+impl Core {
+    /// The session and its live run, after at most three rounds. A winner found alive is as good as winning; one that is
+    /// over by then starts the next round.
+    pub(crate) async fn ensure_run(&self, mut session: Session, reason: RunReason) -> Result<(Session, Run)> {
+        for _ in 0..CLAIM_ROUNDS_MAX {
+            if let Some(run) = self.live_run(&session).await? {
+                return Ok((session, run));
+            }
+            match self.claim(&session, reason, None).await? {
+                Claim::Won { session, run } => return Ok((*session, *run)),
+                Claim::Lost(fresh) => session = *fresh,
+            }
+        }
+        match self.live_run(&session).await? {
+            Some(run) => Ok((session, run)),
+            None => Err(Error::RunNotClaimed),
+        }
+    }
+
+    /// The session's current run, if it is alive.
+    pub(crate) async fn live_run(&self, session: &Session) -> Result<Option<Run>> {
+        let Some(current) = &session.current_run else { return Ok(None) };
+        let run = self.ports.runs.get(&session.tenant.environment, current).await?;
+        Ok(run.filter(Run::is_alive))
+    }
+
+    /// One try to install a new run. After a win the fence of `.out` stands for the new owner before anybody else acts on it.
+    pub(crate) async fn claim(&self, session: &Session, reason: RunReason, from: Option<&RunId>) -> Result<Claim> {
+        let now = self.now();
+        session.check_open(now)?;
+        if let Some(retry_after_ms) = session.boot.wait_ms(now) {
+            return Err(Error::BootBackoff { retry_after_ms });
+        }
+        let id = RunId::from_body(&self.ports.ids.next());
+        let claim = ClaimRun {
+            session: session.id.clone(),
+            expected_version: session.current_run_version,
+            expected_run: from.cloned(),
+            run: NewRun::of_session(id, session, session.current_run.as_ref())?,
+            reason,
+        };
+        let claim = self.ports.sessions.claim_run(claim, now).await?;
+        if let Claim::Won { session, run } = &claim {
+            info!(session.id = %session.id, run.id = %run.spec.id, reason = reason.as_str(), "run claimed the session");
+            // The lease raises the fence again before the run is handed out, so a failure here loses no safety.
+            if let Err(error) = self.raise_fence(&session.id, session.current_run_version, 0).await {
+                warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "the claim's fence is late");
+            }
+            self.signals.work_changed();
+        }
+        Ok(claim)
+    }
+}

@@ -1,0 +1,129 @@
+//! The verbs: what can be done with sessions, channels, runs and waits. One verb a file, all on [`Core`], which holds the
+//! ports. Nothing here knows a transport or a store.
+
+mod access;
+mod admin;
+mod append_record;
+mod attach;
+mod body;
+mod boot;
+mod close_session;
+mod create_session;
+mod delete_session;
+mod end_and_continue;
+mod ensure_run;
+mod fence;
+mod initialize_channel;
+mod list_records;
+mod list_sessions;
+mod produce;
+mod read_channel;
+mod runs;
+mod session_arrival;
+mod settled;
+mod signals;
+mod sweep;
+mod tokens;
+mod trim_channel;
+mod update_session;
+mod waits;
+mod work;
+
+pub use access::ChannelTarget;
+pub use admin::{Administration, NewApiKey, NewEnvironment, ROTATED_KEY_MS};
+pub use append_record::{AppendRequest, Boot};
+pub use attach::{Attach, Attached};
+pub use create_session::{CreateSession, CreatedSession};
+pub use end_and_continue::{Continued, EndAndContinue};
+pub use list_sessions::{ListSessions, SessionPage};
+pub use produce::{Batch, Producer, StreamAppend};
+pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};
+pub use tokens::{NewToken, PUBLIC_TOKEN_MS_DEFAULT, PUBLIC_TOKEN_MS_MAX, SESSION_TOKEN_MS, WAITPOINT_TOKEN_MS};
+pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
+pub use work::{Assigned, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
+
+use continuo_ports::{
+    ChannelStore, Clock, Environments, Ids, RunStore, SessionIndex, SessionStore, Tokens, WaitpointRegistry,
+};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The outside, as the use cases need it.
+pub struct Ports {
+    /// Session rows.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Lists of sessions.
+    pub index: Arc<dyn SessionIndex>,
+    /// Runs and waitpoints.
+    pub runs: Arc<dyn RunStore>,
+    /// Channel logs.
+    pub channels: Arc<dyn ChannelStore>,
+    /// Who waits on a channel, as a hint.
+    pub registry: Arc<dyn WaitpointRegistry>,
+    /// Bearer tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// Tenants and keys.
+    pub environments: Arc<dyn Environments>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh identifiers.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Public tokens may create sessions, under the two-permission rule.
+    pub create_allow_jwt: bool,
+    /// A task must have been announced by a worker before runs of it are taken.
+    pub tasks_strict: bool,
+    /// How long a lease lives without a heartbeat.
+    pub lease_ms: u32,
+    /// How often workers are asked to send heartbeats.
+    pub heartbeat_ms: u32,
+    /// How long an executing run may go on after it was asked to stop.
+    pub stop_grace_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            create_allow_jwt: false,
+            tasks_strict: false,
+            lease_ms: 30_000,
+            heartbeat_ms: 10_000,
+            stop_grace_ms: continuo_domain::run::STOP_GRACE_MS,
+        }
+    }
+}
+
+/// All verbs. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    ports: Arc<Ports>,
+    settings: Settings,
+    signals: Arc<signals::Signals>,
+    stopping: CancellationToken,
+}
+
+impl Core {
+    /// The core on its ports. `stopping` ends every stream and every background loop.
+    pub fn new(ports: Ports, settings: Settings, stopping: CancellationToken) -> Self {
+        Self { ports: Arc::new(ports), settings, signals: Arc::default(), stopping }
+    }
+
+    /// Whose bearer this is.
+    pub async fn authenticate(&self, bearer: &str) -> continuo_domain::Result<continuo_domain::principal::Principal> {
+        self.ports.tokens.authenticate(bearer).await
+    }
+
+    /// The node is going away.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// The time, as statuses and durations are derived at.
+    pub fn now(&self) -> continuo_domain::Timestamp {
+        self.ports.clock.now()
+    }
+}

@@ -1,0 +1,128 @@
+//! Hints within this process. Losing one costs latency only: whoever waits for one also has a clock.
+
+use crate::LeaseRef;
+use continuo_domain::{EnvironmentId, Error, Result, RunId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
+
+const RUN_SIGNALS_MAX: usize = 1_024;
+/// Subscribers on this node that wait for a session to come into being.
+pub(crate) const ARRIVALS_MAX: usize = 10_000;
+
+/// Something happened to a run that whoever executes it should look at.
+#[derive(Clone, Debug)]
+pub(crate) struct RunSignal {
+    pub(crate) run: RunId,
+}
+
+/// The hints.
+pub(crate) struct Signals {
+    work: watch::Sender<u64>,
+    timers: Notify,
+    runs: broadcast::Sender<RunSignal>,
+    arrivals: Mutex<HashMap<(EnvironmentId, String), Weak<Notify>>>,
+    arrival_places: Arc<Semaphore>,
+    /// Which link holds a lease: the last one that took or renewed it.
+    holders: Mutex<HashMap<LeaseRef, u64>>,
+    links: AtomicU64,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            work: watch::Sender::new(0),
+            timers: Notify::new(),
+            runs: broadcast::Sender::new(RUN_SIGNALS_MAX),
+            arrivals: Mutex::default(),
+            arrival_places: Arc::new(Semaphore::new(ARRIVALS_MAX)),
+            holders: Mutex::default(),
+            links: AtomicU64::default(),
+        }
+    }
+}
+
+impl Signals {
+    /// A run may be available.
+    pub(crate) fn work_changed(&self) {
+        self.work.send_modify(|n| *n += 1);
+        self.timers.notify_one();
+    }
+
+    /// The clock says that a run may have become available.
+    pub(crate) fn work_due(&self) {
+        self.work.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn work(&self) -> watch::Receiver<u64> {
+        self.work.subscribe()
+    }
+
+    /// A moment at which something is due has changed.
+    pub(crate) fn timers_changed(&self) {
+        self.timers.notify_one();
+    }
+
+    pub(crate) async fn next_timer_change(&self) {
+        self.timers.notified().await;
+    }
+
+    /// A run was changed by someone other than its worker.
+    pub(crate) fn run_changed(&self, run: &RunId) {
+        // No receiver is an ordinary state: no worker is connected.
+        let _ = self.runs.send(RunSignal { run: run.clone() });
+    }
+
+    pub(crate) fn runs(&self) -> broadcast::Receiver<RunSignal> {
+        self.runs.subscribe()
+    }
+
+    /// The number of a new link to a worker.
+    pub(crate) fn new_link(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The link has taken or renewed this lease.
+    pub(crate) fn holds(&self, lease: &LeaseRef, link: u64) {
+        self.holders.lock().insert(lease.clone(), link);
+    }
+
+    /// The link is done with this lease. False if another link holds it by now.
+    pub(crate) fn let_go(&self, lease: &LeaseRef, link: u64) -> bool {
+        let mut holders = self.holders.lock();
+        let is_ours = holders.get(lease) == Some(&link);
+        if is_ours {
+            holders.remove(lease);
+        }
+        is_ours
+    }
+
+    /// A session with this name came into being.
+    pub(crate) fn session_arrived(&self, environment: &EnvironmentId, name: &str) {
+        let waiting = self.arrivals.lock().remove(&(environment.clone(), name.to_owned()));
+        if let Some(waiting) = waiting.and_then(|w| w.upgrade()) {
+            waiting.notify_waiters();
+        }
+    }
+
+    /// A place among the subscribers that wait for a session; given back on drop.
+    pub(crate) fn arrival_place(&self) -> Result<OwnedSemaphorePermit> {
+        let what = "the number of subscribers without a session";
+        let full = |_| Error::LimitExceeded { what, retry_after_ms: 1_000 };
+        self.arrival_places.clone().try_acquire_owned().map_err(full)
+    }
+
+    /// Wakes when a session with this name comes into being. All who wait for one name share an entry.
+    pub(crate) fn session_arrival(&self, environment: &EnvironmentId, name: &str) -> Arc<Notify> {
+        let mut arrivals = self.arrivals.lock();
+        arrivals.retain(|_, waiting| waiting.strong_count() > 0);
+        let entry = arrivals.entry((environment.clone(), name.to_owned())).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Notify::new());
+            *entry = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+}

@@ -1,0 +1,26 @@
+//! The rules of the use cases, and their races. A real core on real adapters; every interleaving is made by hand: a gate
+//! holds a chosen call before or after it reaches its adapter, and the clock moves only when a test moves it.
+
+mod append;
+mod boot;
+mod boot_crashes;
+mod channel_access;
+mod claim;
+mod close;
+mod close_half_done;
+mod create;
+mod create_access;
+mod drain;
+mod hand_over;
+mod list;
+mod part_ids;
+mod read;
+mod session_access;
+mod settled;
+mod superseded;
+mod support;
+mod suspend;
+mod tokens;
+mod wait;
+mod worker_leases;
+mod workers;

@@ -1,0 +1,89 @@
+//! The ports behind gates. Each call is named as its method is.
+
+use super::Gates;
+use async_trait::async_trait;
+use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, PartId, ReadFrom, Record, SeqNum, Tail};
+use continuo_domain::run::{Assignment, Attempt, NewRun, Run, RunCommand};
+use continuo_domain::session::{Json, NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
+use continuo_domain::waitpoint::{Completion, Waitpoint};
+use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
+use continuo_ports::run_store::{Applied, DequeueRequest, MadeOrFound, RunFilter, WaitpointCompleted};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Upserted};
+use continuo_ports::waitpoint_registry::WaitKey;
+use continuo_ports::{ChannelStore, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
+use futures_util::stream::BoxStream;
+use std::sync::Arc;
+
+/// A port behind gates.
+pub struct Gated<P: ?Sized> {
+    pub inner: Arc<P>,
+    pub gates: Gates,
+}
+
+macro_rules! gated {
+    ($port:ident { $( fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty; )* }) => {
+        #[async_trait]
+        impl $port for Gated<dyn $port> {
+            $(
+                async fn $name(&self, $($arg: $type),*) -> Result<$out> {
+                    let printed = format!("{:?}", ($(&$arg,)*));
+                    self.gates.pass(stringify!($name), || printed, self.inner.$name($($arg),*)).await
+                }
+            )*
+        }
+    };
+}
+
+gated!(SessionStore {
+    fn upsert(session: NewSession, now: Timestamp) -> Upserted;
+    fn get(environment: &EnvironmentId, session: &SessionRef) -> Option<Session>;
+    fn refresh_trigger_config(session: &SessionId, config: TriggerConfig, now: Timestamp) -> Session;
+    fn update(session: &SessionId, patch: SessionPatch, now: Timestamp) -> Session;
+    fn close(session: &SessionId, reason: Option<String>, now: Timestamp) -> Closed;
+    fn finish_close(session: &SessionId) -> ();
+    fn unfinished_closes(limit: u32) -> Vec<Session>;
+    fn delete(session: &SessionId) -> bool;
+    fn claim_run(claim: ClaimRun, now: Timestamp) -> Claim;
+    fn session_runs(session: &SessionId) -> Vec<(SessionRun, Run)>;
+    fn note_boot(session: &SessionId, event: BootEvent, now: Timestamp) -> Session;
+    fn sessions_without_live_run(since: Timestamp, now: Timestamp, limit: u32) -> Vec<Session>;
+    fn register_channel(session: &SessionId, name: &ChannelName) -> bool;
+    fn channels(session: &SessionId) -> Vec<ChannelName>;
+});
+
+gated!(ChannelStore {
+    fn append(channel: &ChannelKey, append: Append) -> Appended;
+    fn follow(channel: &ChannelKey, from: ReadFrom) -> BoxStream<'static, Result<ReadEvent>>;
+    fn read(channel: &ChannelKey, from: ReadFrom) -> (Vec<Record>, Tail);
+    fn tail(channel: &ChannelKey) -> Tail;
+    fn part(channel: &ChannelKey, part_id: &PartId) -> Option<SeqNum>;
+    fn delete(session: &SessionId) -> ();
+});
+
+gated!(RunStore {
+    fn trigger(run: NewRun, now: Timestamp) -> MadeOrFound<Run>;
+    fn get(environment: &EnvironmentId, run: &RunId) -> Option<Run>;
+    fn list(environment: &EnvironmentId, filter: &RunFilter, after: Option<&RunId>, limit: u32) -> Vec<Run>;
+    fn attempts(run: &RunId) -> Vec<Attempt>;
+    fn apply(environment: &EnvironmentId, run: &RunId, command: RunCommand, now: Timestamp) -> Applied;
+    fn dequeue(request: DequeueRequest, now: Timestamp) -> Vec<Assignment>;
+    fn due_runs(now: Timestamp, limit: u32) -> Vec<Run>;
+    fn next_due(now: Timestamp) -> Option<Timestamp>;
+    fn set_metadata(run: &RunId, metadata: Option<Json>, now: Timestamp) -> Run;
+    fn add_tags(run: &RunId, tags: Vec<String>, now: Timestamp) -> Run;
+    fn create_waitpoint(waitpoint: Waitpoint) -> MadeOrFound<Waitpoint>;
+    fn get_waitpoint(environment: &EnvironmentId, waitpoint: &WaitpointId) -> Option<Waitpoint>;
+    fn list_waitpoints(environment: &EnvironmentId, after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;
+    fn complete_waitpoint(waitpoint: &WaitpointId, completion: Completion, now: Timestamp) -> WaitpointCompleted;
+    fn open_waits(channel: &ChannelKey, seq_num: SeqNum) -> Vec<Waitpoint>;
+    fn all_open_waits(after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;
+    fn timed_out_waitpoints(now: Timestamp, limit: u32) -> Vec<Waitpoint>;
+    fn register_tasks(environment: &EnvironmentId, worker: &str, tasks: &[String], now: Timestamp) -> ();
+    fn knows_task(environment: &EnvironmentId, task_identifier: &str) -> bool;
+});
+
+gated!(WaitpointRegistry {
+    fn register(key: &WaitKey, waitpoint: &WaitpointId, until: Timestamp) -> ();
+    fn remove(key: &WaitKey, waitpoint: &WaitpointId) -> ();
+    fn drain(key: &WaitKey, now: Timestamp) -> Vec<WaitpointId>;
+});

@@ -1,0 +1,245 @@
+//! One node in a temporary directory, and what tests ask of it.
+
+use super::gated::Gated;
+use super::{Gates, RunningRun, TestClock, TestWorker, append, input, named, output, text};
+use continuo_credentials::{Credentials, MasterKey, keys};
+use continuo_database::{Database, SqlStore};
+use continuo_domain::channel::{Appended, ChannelKey, Direction, Fence, NewRecord, ReadFrom, Record};
+use continuo_domain::id::{ApiKeyId, OrganizationId, ProjectId};
+use continuo_domain::principal::{Credential, Principal, Scope};
+use continuo_domain::run::{Run, RunCommand, RunStatus};
+use continuo_domain::session::{EnvironmentType, ExternalId, Json, Session, SessionRef, Tenant, TriggerConfig};
+use continuo_domain::{EnvironmentId, Result, RunId, SessionId};
+use continuo_embedded_log::{EmbeddedLog, Options, SEGMENT_BYTES_MIN};
+use continuo_in_process::{InProcessRegistry, TimeOrderedIds};
+use continuo_ports::environments::ApiKey;
+use continuo_ports::run_store::RunFilter;
+use continuo_ports::{ChannelStore, Clock, Environments, KeyRing, RunStore, SessionStore, WaitpointRegistry};
+use continuo_usecases::{Core, CreateSession, CreatedSession, Ports, Settings};
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// The task of the sessions made here.
+pub const TASK: &str = "chat";
+
+/// A node whose every part a test can reach, past the gates too.
+pub struct World {
+    pub core: Core,
+    pub clock: Arc<TestClock>,
+    pub gates: Gates,
+    pub store: Arc<SqlStore>,
+    pub log: Arc<EmbeddedLog>,
+    pub credentials: Arc<Credentials>,
+    pub stopping: CancellationToken,
+    /// The root key of the environment most tests live in.
+    pub key: Principal,
+    _dir: TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::new());
+        let store = Arc::new(SqlStore::new(Database::open(dir.path().join("db")).await.unwrap()));
+        let log_clock = clock.clone();
+        let mut options = Options::new(dir.path().join("log"), move || log_clock.now());
+        options.segment_bytes = SEGMENT_BYTES_MIN;
+        let log = Arc::new(tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await.unwrap().unwrap());
+        let master_key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
+        let credentials = Arc::new(Credentials::new(store.clone(), clock.clone(), master_key));
+        let gates = Gates::default();
+        let stopping = CancellationToken::new();
+        let (core, key) = {
+            let parts = Parts { clock: &clock, store: &store, log: &log, credentials: &credentials, gates: &gates };
+            (parts.core(settings, &stopping), root_key("one"))
+        };
+        let world = Self { core, clock, gates, store, log, credentials, stopping, key, _dir: dir };
+        world.put_environment("one").await;
+        world
+    }
+
+    /// Another replica on the same stores, with signals and a registry of its own.
+    pub fn replica(&self) -> Core {
+        let Self { clock, store, log, credentials, gates, .. } = self;
+        Parts { clock, store, log, credentials, gates }.core(Settings::default(), &CancellationToken::new())
+    }
+
+    /// The root key of another environment.
+    pub async fn other_environment(&self) -> Principal {
+        self.put_environment("two").await;
+        root_key("two")
+    }
+
+    async fn put_environment(&self, name: &str) {
+        let tenant = Tenant {
+            organization: OrganizationId::from_body("o"),
+            project: ProjectId::from_body("p"),
+            environment: EnvironmentId::from_body(name),
+            environment_type: EnvironmentType::Development,
+        };
+        let secret = keys::new_root_key(EnvironmentType::Development).unwrap();
+        let environment = self.credentials.new_environment(tenant, name, &secret).unwrap();
+        self.store.put(environment, self.clock.now()).await.unwrap();
+    }
+
+    /// An additional key with these scopes, as a bearer proves it.
+    pub async fn additional_key(&self, scopes: &[&str]) -> Principal {
+        let secret = self.credentials.new_additional_key(EnvironmentType::Development).unwrap();
+        let key = ApiKey {
+            id: ApiKeyId::from_body(&format!("k{}", secret.len() + scopes.len())),
+            environment: self.key.environment.clone(),
+            name: "restricted".into(),
+            hash: KeyRing::hash(&*self.credentials, &secret),
+            scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+            created_at: self.clock.now(),
+            revoked_at: None,
+        };
+        self.store.add_key(key).await.unwrap();
+        self.core.authenticate(&secret).await.unwrap()
+    }
+
+    /// A public token with these scopes, bound to no session.
+    pub fn token(&self, scopes: &[&str]) -> Principal {
+        Principal {
+            environment: self.key.environment.clone(),
+            credential: Credential::PublicToken { session: None },
+            scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+        }
+    }
+
+    pub async fn create(&self, name: &str) -> CreatedSession {
+        self.core.create_session(&self.key, new_session(Some(name))).await.unwrap()
+    }
+
+    /// A session by name whose first run is over, with nothing read and nothing unread.
+    pub async fn create_idle(&self, name: &str) -> Session {
+        let created = self.create(name).await;
+        self.cancel_quietly(&created.run.spec.id).await;
+        created.session
+    }
+
+    /// Ends a run behind the core's back.
+    pub async fn cancel_quietly(&self, run: &RunId) {
+        let command = RunCommand::Cancel { reason: "test".into() };
+        RunStore::apply(&*self.store, &self.key.environment, run, command, self.clock.now()).await.unwrap();
+    }
+
+    pub async fn session(&self, asked: &SessionRef) -> Session {
+        SessionStore::get(&*self.store, &self.key.environment, asked).await.unwrap().unwrap()
+    }
+
+    pub async fn run(&self, run: &RunId) -> Run {
+        RunStore::get(&*self.store, &self.key.environment, run).await.unwrap().unwrap()
+    }
+
+    pub async fn status(&self, run: &RunId) -> RunStatus {
+        self.run(run).await.status
+    }
+
+    /// All runs of the session, oldest first, whether or not they ever claimed it.
+    pub async fn runs_of(&self, session: &SessionId) -> Vec<Run> {
+        let filter = RunFilter { session: Some(session.clone()), ..RunFilter::default() };
+        let mut runs = RunStore::list(&*self.store, &self.key.environment, &filter, None, 1_000).await.unwrap();
+        runs.reverse();
+        runs
+    }
+
+    pub async fn say(&self, name: &str, body: &str) -> Result<Appended> {
+        self.core.append(&self.key, text(input(&named(name)), body)).await
+    }
+
+    pub async fn put_out(&self, name: &str, record: NewRecord) -> Result<Appended> {
+        self.core.append(&self.key, append(output(&named(name)), record)).await
+    }
+
+    pub async fn records(&self, session: &SessionId, direction: Direction) -> Vec<Record> {
+        let channel = ChannelKey::reserved(session.clone(), direction);
+        let mut all = Vec::new();
+        loop {
+            let next = all.last().map_or(0, |r: &Record| r.seq_num + 1);
+            let (records, _) = self.log.read(&channel, ReadFrom::seq_num(next)).await.unwrap();
+            if records.is_empty() {
+                return all;
+            }
+            all.extend(records);
+        }
+    }
+
+    pub async fn fence(&self, session: &SessionId, direction: Direction) -> Fence {
+        let channel = ChannelKey::reserved(session.clone(), direction);
+        Fence::of_token(&self.log.tail(&channel).await.unwrap().fencing_token)
+    }
+
+    /// What the clock loop does each time.
+    pub async fn tick(&self) {
+        self.core.tick(self.clock.now()).await.unwrap();
+    }
+
+    /// What the sweeper does for unread input; it looks back to the beginning.
+    pub async fn sweep_boots(&self) {
+        self.core.sweep_boots(continuo_domain::Timestamp(0), self.clock.now()).await.unwrap();
+    }
+
+    /// A worker of the task with room for `capacity` runs.
+    pub async fn worker(&self, capacity: u32) -> TestWorker {
+        TestWorker::connect(&self.core, &self.key, &[TASK], capacity, Vec::new()).await
+    }
+
+    /// A worker with room for one run, which has taken and started the next one.
+    pub async fn start_run(&self) -> RunningRun {
+        RunningRun::start(self).await
+    }
+}
+
+struct Parts<'a> {
+    clock: &'a Arc<TestClock>,
+    store: &'a Arc<SqlStore>,
+    log: &'a Arc<EmbeddedLog>,
+    credentials: &'a Arc<Credentials>,
+    gates: &'a Gates,
+}
+
+impl Parts<'_> {
+    fn core(&self, settings: Settings, stopping: &CancellationToken) -> Core {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let gates = self.gates;
+        let registry: Arc<dyn WaitpointRegistry> = Arc::new(InProcessRegistry::new(clock.clone()));
+        let ports = Ports {
+            sessions: Arc::new(Gated::<dyn SessionStore> { inner: self.store.clone(), gates: gates.clone() }),
+            index: self.store.clone(),
+            runs: Arc::new(Gated::<dyn RunStore> { inner: self.store.clone(), gates: gates.clone() }),
+            channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.log.clone(), gates: gates.clone() }),
+            registry: Arc::new(Gated::<dyn WaitpointRegistry> { inner: registry, gates: gates.clone() }),
+            tokens: self.credentials.clone(),
+            environments: self.store.clone(),
+            ids: Arc::new(TimeOrderedIds::new(clock.clone()).unwrap()),
+            clock,
+        };
+        Core::new(ports, settings, stopping.clone())
+    }
+}
+
+fn root_key(name: &str) -> Principal {
+    let environment = EnvironmentId::from_body(name);
+    Principal { environment, credential: Credential::RootKey, scopes: Vec::new() }
+}
+
+/// A create that asks for nothing special.
+pub fn new_session(name: Option<&str>) -> CreateSession {
+    let payload = r#"{"chatId":"c","message":{"a":1},"messages":[1],"trigger":"submit-message","keep":true}"#;
+    CreateSession {
+        external_id: name.map(|n| ExternalId::parse(n).unwrap()),
+        session_type: "chat.agent".into(),
+        task_identifier: TASK.into(),
+        trigger_config: TriggerConfig::new(Json::trusted(payload.into())),
+        tags: Vec::new(),
+        metadata: None,
+        expires_at: None,
+        is_test: false,
+    }
+}

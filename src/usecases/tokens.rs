@@ -1,0 +1,82 @@
+//! Tokens for others.
+
+use crate::Core;
+use continuo_domain::principal::{Action, Credential, Principal, SCOPES_MAX, Scope};
+use continuo_domain::session::SessionRef;
+use continuo_domain::{EnvironmentId, Error, Result, Timestamp, Violation};
+use continuo_ports::tokens::NewPublicToken;
+
+/// Life of a session token: 1 hour.
+pub const SESSION_TOKEN_MS: u64 = 3_600_000;
+/// Life of a token to complete a waitpoint: 24 hours.
+pub const WAITPOINT_TOKEN_MS: u64 = 86_400_000;
+/// Life of a public token that does not say: 15 minutes.
+pub const PUBLIC_TOKEN_MS_DEFAULT: u64 = 900_000;
+/// Longest life of a public token: 30 days.
+pub const PUBLIC_TOKEN_MS_MAX: u64 = 30 * 86_400_000;
+
+/// A token that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Its end, if given.
+    pub expires_at: Option<Timestamp>,
+    /// Consumed by its first trigger.
+    pub one_time_use: bool,
+}
+
+impl Core {
+    /// A public token with at most what the asking key has.
+    pub async fn create_public_token(&self, caller: &Principal, new: NewToken) -> Result<String> {
+        if !caller.has_secret_key() {
+            return Err(Error::PermissionDenied);
+        }
+        if !(1..=SCOPES_MAX).contains(&new.scopes.len()) {
+            return Err(Violation::new("scopes", "must hold 1 to 256 scopes").into());
+        }
+        let now = self.now();
+        let expires_at = new.expires_at.unwrap_or(now.plus_ms(PUBLIC_TOKEN_MS_DEFAULT));
+        if expires_at <= now || expires_at > now.plus_ms(PUBLIC_TOKEN_MS_MAX) {
+            return Err(Violation::new("expires_at", "must lie in the next 30 days").into());
+        }
+        let denied = caller.denied_of(&new.scopes);
+        if !denied.is_empty() {
+            return Err(Error::ScopesExceedKey(denied));
+        }
+        let NewToken { scopes, one_time_use, .. } = new;
+        let environment = caller.environment.clone();
+        self.ports
+            .tokens
+            .mint_public(NewPublicToken { environment, scopes, session: None, expires_at, one_time_use })
+            .await
+    }
+
+    /// A token of the server's own making for one purpose.
+    pub(crate) async fn mint_for(&self, caller: &Principal, scopes: &[String], life_ms: u64) -> Result<String> {
+        let scopes = scopes.iter().map(|s| Scope::parse(s)).collect::<Result<_, _>>()?;
+        let expires_at = self.now().plus_ms(life_ms);
+        let environment = caller.environment.clone();
+        let token = NewPublicToken { environment, scopes, session: None, expires_at, one_time_use: false };
+        self.ports.tokens.mint_public(token).await
+    }
+
+    /// Whose name a client must sign its tokens in.
+    pub fn token_subject(&self, caller: &Principal) -> Result<EnvironmentId> {
+        if caller.has_secret_key() { Ok(caller.environment.clone()) } else { Err(Error::PermissionDenied) }
+    }
+
+    /// Refuses every public token issued before now, of the environment or of one session.
+    pub async fn revoke_tokens(&self, caller: &Principal, session: Option<&SessionRef>) -> Result<Timestamp> {
+        if caller.credential != Credential::RootKey {
+            return Err(Error::PermissionDenied);
+        }
+        let session = match session {
+            None => None,
+            Some(asked) => Some(self.session_for(caller, Action::Admin, asked).await?.id),
+        };
+        let now = self.now();
+        self.ports.environments.revoke_tokens(&caller.environment, session.as_ref(), now).await?;
+        Ok(now)
+    }
+}

@@ -1,0 +1,151 @@
+//! Workers: one link per connected worker hands it runs, renews its leases, and tells it what it lost.
+
+mod link;
+
+use continuo_domain::RunId;
+use continuo_domain::channel::SeqNum;
+use continuo_domain::run::{Assignment, RunError};
+use continuo_domain::session::Session;
+
+/// Longest worker id, in characters.
+pub(crate) const WORKER_ID_CHARS_MAX: usize = 128;
+/// Most tasks a worker may announce.
+pub(crate) const WORKER_TASKS_MAX: usize = 1_000;
+/// Most runs a worker may take at once.
+pub(crate) const WORKER_CAPACITY_MAX: u32 = 10_000;
+
+/// A lease as a worker names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseRef {
+    /// The run.
+    pub run: RunId,
+    /// The lease's number.
+    pub number: u64,
+}
+
+/// A worker introduces itself.
+#[derive(Clone, Debug)]
+pub struct WorkerHello {
+    /// Its own name.
+    pub worker_id: String,
+    /// The tasks it knows.
+    pub task_identifiers: Vec<String>,
+    /// How many runs it takes at once.
+    pub capacity: u32,
+    /// Leases it still holds from an earlier link.
+    pub held_leases: Vec<LeaseRef>,
+}
+
+impl WorkerHello {
+    fn check(&self) -> continuo_domain::Result<()> {
+        let mut found = continuo_domain::error::Violations::new();
+        found.take(continuo_domain::text::bounded("hello.worker_id", &self.worker_id, WORKER_ID_CHARS_MAX))?;
+        if !(1..=WORKER_TASKS_MAX).contains(&self.task_identifiers.len()) {
+            found.add("hello.task_identifiers", "must name 1 to 1000 tasks");
+        }
+        for task in &self.task_identifiers {
+            let field = "hello.task_identifiers";
+            found.take(continuo_domain::text::bounded(field, task, continuo_domain::session::TASK_CHARS_MAX))?;
+        }
+        if !(1..=WORKER_CAPACITY_MAX).contains(&self.capacity) {
+            found.add("hello.capacity", "must be 1 to 10000");
+        }
+        found.finish()
+    }
+}
+
+/// What a worker says after hello.
+#[derive(Clone, Debug)]
+pub enum WorkerMessage {
+    /// An attempt begins.
+    Started(LeaseRef),
+    /// Still there.
+    Heartbeat(Vec<LeaseRef>),
+    /// The run has read its `.in` below this number.
+    Read(LeaseRef, SeqNum),
+    /// The run was suspended; its place is free.
+    Suspended(LeaseRef),
+    /// The task returned.
+    Completed {
+        /// Which.
+        lease: LeaseRef,
+        /// Result text.
+        output: Option<String>,
+        /// Its content type.
+        output_type: Option<String>,
+    },
+    /// The task failed.
+    Failed {
+        /// Which.
+        lease: LeaseRef,
+        /// Why.
+        error: RunError,
+        /// Another attempt may help.
+        may_retry: bool,
+    },
+    /// No more assignments.
+    Drain,
+}
+
+/// What the server tells a worker.
+#[derive(Clone, Debug)]
+pub enum WorkerEvent {
+    /// The worker is known.
+    Welcome {
+        /// Life of a lease without a heartbeat.
+        lease_ms: u32,
+        /// Heartbeats are wanted this often.
+        heartbeat_ms: u32,
+    },
+    /// A run to begin or to go on with.
+    Assigned(Box<Assigned>),
+    /// Leases that live on, each with a fresh run token.
+    Renewed(Vec<(LeaseRef, String)>),
+    /// A lease is over.
+    Revoked(LeaseRef, RevokeReason),
+    /// The run should end by itself within so many milliseconds.
+    Stop(LeaseRef, u64),
+}
+
+/// An assignment with all a run needs.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// The run and what it was resumed by.
+    pub assignment: Assignment,
+    /// The lease.
+    pub lease: LeaseRef,
+    /// The bearer token for everything the run does.
+    pub run_token: String,
+    /// Its session.
+    pub session: Option<Session>,
+    /// Life of the lease without a heartbeat.
+    pub lease_ms: u32,
+}
+
+/// Why a lease is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeReason {
+    /// A caller ended the run.
+    Canceled,
+    /// It used up its `max_duration`.
+    TimedOut,
+    /// A newer run owns the session.
+    Superseded,
+    /// It ran out, or the run went on elsewhere.
+    LeaseExpired,
+    /// The run was suspended by someone else.
+    Suspended,
+}
+
+impl RevokeReason {
+    /// The spelling on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Canceled => "CANCELED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Superseded => "SUPERSEDED",
+            Self::LeaseExpired => "LEASE_EXPIRED",
+            Self::Suspended => "SUSPENDED",
+        }
+    }
+}

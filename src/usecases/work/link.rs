@@ -1,0 +1,355 @@
+//! The link to one worker.
+
+use super::{Assigned, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
+use crate::Core;
+use continuo_domain::principal::{Action, Principal, Resource, RunClaim};
+use continuo_domain::run::{Assignment, Holder, Run, RunCommand, RunError, RunStatus};
+use continuo_domain::session::SessionRef;
+use continuo_domain::{Error, Result};
+use continuo_ports::run_store::{Applied, DequeueRequest};
+use continuo_ports::session_store::BootEvent;
+use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, StreamExt};
+use std::collections::HashSet;
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tracing::{info, warn};
+
+/// How much longer a run's token lives than its lease: its last writes are on their way.
+const RUN_TOKEN_GRACE_MS: u64 = 60_000;
+
+impl Core {
+    /// Serves one worker until its stream ends. A worker that is gone loses its leases at once; one whose server stops keeps
+    /// them until their deadline, so that it can come back.
+    pub async fn serve_worker(
+        &self,
+        caller: Principal,
+        hello: WorkerHello,
+        inbound: BoxStream<'static, Result<WorkerMessage>>,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> Result<()> {
+        hello.check()?;
+        if !caller.has_secret_key() || !caller.may(Action::Write, &[Resource::all("tasks")]) {
+            return Err(Error::PermissionDenied);
+        }
+        let (environment, now) = (&caller.environment, self.now());
+        self.ports.runs.register_tasks(environment, &hello.worker_id, &hello.task_identifiers, now).await?;
+        info!(worker.id = hello.worker_id, "worker connected");
+        let mut link = Link {
+            core: self.clone(),
+            caller,
+            hello,
+            events,
+            held: HashSet::new(),
+            stopped: HashSet::new(),
+            draining: false,
+            number: self.signals.new_link(),
+        };
+        let ended = link.serve(inbound).await;
+        if !self.stopping.is_cancelled() {
+            link.abandon().await;
+        }
+        info!(worker.id = link.hello.worker_id, "worker gone");
+        match ended {
+            Err(Gone::Failed(error)) => Err(error),
+            Ok(()) | Err(Gone::Left) => Ok(()),
+        }
+    }
+}
+
+/// Why a link ends.
+enum Gone {
+    Left,
+    Failed(Error),
+}
+
+impl From<Error> for Gone {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+struct Link {
+    core: Core,
+    caller: Principal,
+    hello: WorkerHello,
+    events: mpsc::Sender<WorkerEvent>,
+    held: HashSet<LeaseRef>,
+    /// Leases that were asked to stop already.
+    stopped: HashSet<LeaseRef>,
+    draining: bool,
+    /// Tells links apart, newer from older.
+    number: u64,
+}
+
+impl Link {
+    async fn serve(&mut self, mut inbound: BoxStream<'static, Result<WorkerMessage>>) -> Result<(), Gone> {
+        let mut runs = self.core.signals.runs();
+        let mut work = self.core.signals.work();
+        let settings = self.core.settings;
+        self.tell(WorkerEvent::Welcome { lease_ms: settings.lease_ms, heartbeat_ms: settings.heartbeat_ms }).await?;
+        let held = std::mem::take(&mut self.hello.held_leases);
+        self.renew(held).await?;
+        self.take_work().await?;
+        let stopping = self.core.stopping.clone();
+        loop {
+            let had_room = self.room();
+            tokio::select! {
+                () = stopping.cancelled() => return Err(Gone::Failed(Error::Stopping)),
+                () = self.events.closed() => return Err(Gone::Left),
+                message = inbound.next() => match message {
+                    None => return Ok(()),
+                    Some(message) => self.on_message(message?).await?,
+                },
+                signal = runs.recv() => match signal {
+                    Ok(signal) => self.look_at(|lease| lease.run == signal.run).await?,
+                    Err(RecvError::Lagged(_)) => self.look_at(|_| true).await?,
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                _ = work.changed() => self.take_work().await?,
+            }
+            if self.room() > had_room {
+                self.take_work().await?;
+            }
+        }
+    }
+
+    fn room(&self) -> u32 {
+        let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        if self.draining { 0 } else { self.hello.capacity.saturating_sub(held) }
+    }
+
+    async fn take_work(&mut self) -> Result<(), Gone> {
+        if self.room() == 0 {
+            return Ok(());
+        }
+        let now = self.core.now();
+        let request = DequeueRequest {
+            environment: self.caller.environment.clone(),
+            worker: self.hello.worker_id.clone(),
+            task_identifiers: self.hello.task_identifiers.clone(),
+            capacity: self.room(),
+            lease_until: now.plus_ms(self.core.settings.lease_ms.into()),
+        };
+        let mut assignments = Vec::new();
+        for assignment in self.core.ports.runs.dequeue(request, now).await? {
+            let number = assignment.run.lease.as_ref().map_or(assignment.run.snapshot, |l| l.number);
+            let lease = lease_ref(&assignment.run, number);
+            // All of them are this link's from here on: if it breaks half-way, all of them are given back.
+            self.hold(lease.clone());
+            assignments.push((assignment, lease));
+        }
+        self.core.signals.timers_changed();
+        for (assignment, lease) in assignments {
+            let run = assignment.run.clone();
+            match self.assign(assignment, lease.clone()).await {
+                Ok(Some(assigned)) => self.tell(WorkerEvent::Assigned(Box::new(assigned))).await?,
+                Ok(None) => {
+                    self.release(&lease);
+                    self.retire_superseded(&run).await;
+                }
+                Err(error) => {
+                    warn!(run.id = %run.spec.id, error = %error, cause = ?error.cause(), "an assignment goes back to its queue");
+                    self.release(&lease);
+                    self.lose(&lease, "The assignment could not be prepared").await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The fence stands before the run hears of its lease, so that its predecessor cannot write any more when it begins.
+    /// `None` if a newer run owns the session.
+    async fn assign(&self, assignment: Assignment, lease: LeaseRef) -> Result<Option<Assigned>> {
+        let run = &assignment.run;
+        let mut session = None;
+        if let Some(id) = &run.spec.session {
+            let fence = self.core.raise_fence(id, run.session_version, lease.number).await?;
+            if fence.version > run.session_version {
+                return Ok(None);
+            }
+            session = self.core.ports.sessions.get(&self.caller.environment, &SessionRef::Id(id.clone())).await?;
+        }
+        let run_token = self.mint(run, lease.number).await?;
+        let lease_ms = self.core.settings.lease_ms;
+        Ok(Some(Assigned { assignment, lease, run_token, session, lease_ms }))
+    }
+
+    async fn mint(&self, run: &Run, lease: u64) -> Result<String> {
+        let claim = RunClaim {
+            run: run.spec.id.clone(),
+            session: run.spec.session.clone(),
+            version: run.session_version,
+            lease,
+        };
+        let until = self.core.now().plus_ms(u64::from(self.core.settings.lease_ms) + RUN_TOKEN_GRACE_MS);
+        self.core.ports.tokens.mint_run(&self.caller.environment, &claim, until).await
+    }
+
+    async fn on_message(&mut self, message: WorkerMessage) -> Result<(), Gone> {
+        match message {
+            WorkerMessage::Heartbeat(leases) => self.renew(leases).await,
+            WorkerMessage::Drain => {
+                self.draining = true;
+                Ok(())
+            }
+            WorkerMessage::Suspended(lease) => {
+                self.release(&lease);
+                Ok(())
+            }
+            WorkerMessage::Started(lease) => {
+                let command = RunCommand::Start(Holder::Lease(lease.number));
+                self.change(lease, command).await.map(drop)
+            }
+            WorkerMessage::Read(lease, seq_num) => self.note_read(lease, seq_num).await,
+            WorkerMessage::Completed { lease, output, output_type } => {
+                let command = RunCommand::Complete { holder: Holder::Lease(lease.number), output, output_type };
+                self.finish(lease, command).await
+            }
+            WorkerMessage::Failed { lease, error, may_retry } => {
+                let command = RunCommand::Fail { holder: Holder::Lease(lease.number), error, may_retry };
+                self.finish(lease, command).await
+            }
+        }
+    }
+
+    async fn finish(&mut self, lease: LeaseRef, command: RunCommand) -> Result<(), Gone> {
+        self.release(&lease);
+        self.change(lease, command).await.map(drop)
+    }
+
+    async fn note_read(&mut self, lease: LeaseRef, seq_num: u64) -> Result<(), Gone> {
+        let command = RunCommand::Read { holder: Holder::Lease(lease.number), seq_num };
+        let Some(applied) = self.change(lease, command).await? else { return Ok(()) };
+        if let Some(session) = &applied.run.spec.session {
+            self.core.ports.sessions.note_boot(session, BootEvent::Read(seq_num), self.core.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies a command under a lease. One that is over has no effect and is told to the worker.
+    async fn change(&mut self, lease: LeaseRef, command: RunCommand) -> Result<Option<Applied>, Gone> {
+        let runs = &self.core.ports.runs;
+        match runs.apply(&self.caller.environment, &lease.run, command, self.core.now()).await {
+            Ok(applied) => {
+                self.core.after_run_change(&applied).await;
+                Ok(Some(applied))
+            }
+            Err(Error::StaleSnapshot { .. } | Error::RunNotReady { .. } | Error::RunNotFound) => {
+                self.revoke(lease).await?;
+                Ok(None)
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn renew(&mut self, leases: Vec<LeaseRef>) -> Result<(), Gone> {
+        let until = self.core.now().plus_ms(self.core.settings.lease_ms.into());
+        let renewals = leases.into_iter().map(|lease| {
+            let command = RunCommand::Renew { holder: Holder::Lease(lease.number), lease_until: until };
+            let (core, environment) = (&self.core, &self.caller.environment);
+            async move { (core.ports.runs.apply(environment, &lease.run, command, core.now()).await, lease) }
+        });
+        let mut renewed = Vec::new();
+        for (outcome, lease) in join_all(renewals).await {
+            match outcome {
+                Ok(applied) => {
+                    self.hold(lease.clone());
+                    let token = self.mint(&applied.run, lease.number).await?;
+                    renewed.push((lease, token));
+                }
+                Err(Error::StaleSnapshot { .. } | Error::RunNotReady { .. } | Error::RunNotFound) => {
+                    self.revoke(lease).await?;
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+        self.core.signals.timers_changed();
+        self.tell(WorkerEvent::Renewed(renewed)).await
+    }
+
+    /// A run of ours was changed by someone else: tell the worker what it means.
+    async fn look_at(&mut self, concerns: impl Fn(&LeaseRef) -> bool) -> Result<(), Gone> {
+        let leases: Vec<_> = self.held.iter().filter(|l| concerns(l)).cloned().collect();
+        for lease in leases {
+            let run = self.core.ports.runs.get(&self.caller.environment, &lease.run).await?;
+            let still_ours = run.as_ref().and_then(|r| r.lease.as_ref()).is_some_and(|l| l.number == lease.number);
+            match run {
+                Some(run) if still_ours => self.pass_on_stop(&run, lease).await?,
+                // The worker itself asked for it and is about to say so.
+                Some(run) if run.status == RunStatus::WaitingToResume => {}
+                _ => self.revoke(lease).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_on_stop(&mut self, run: &Run, lease: LeaseRef) -> Result<(), Gone> {
+        let Some(by) = run.stop_by else { return Ok(()) };
+        if !self.stopped.insert(lease.clone()) {
+            return Ok(());
+        }
+        self.tell(WorkerEvent::Stop(lease, by.ms_since(self.core.now()))).await
+    }
+
+    async fn revoke(&mut self, lease: LeaseRef) -> Result<(), Gone> {
+        self.release(&lease);
+        let run = self.core.ports.runs.get(&self.caller.environment, &lease.run).await?;
+        let reason = match run.map(|r| r.status) {
+            Some(RunStatus::Canceled) => RevokeReason::Canceled,
+            Some(RunStatus::TimedOut) => RevokeReason::TimedOut,
+            Some(RunStatus::WaitingToResume) => RevokeReason::Suspended,
+            _ => RevokeReason::LeaseExpired,
+        };
+        self.tell(WorkerEvent::Revoked(lease, reason)).await
+    }
+
+    fn hold(&mut self, lease: LeaseRef) {
+        self.core.signals.holds(&lease, self.number);
+        self.held.insert(lease);
+    }
+
+    fn release(&mut self, lease: &LeaseRef) {
+        self.core.signals.let_go(lease, self.number);
+        self.held.remove(lease);
+        self.stopped.remove(lease);
+    }
+
+    async fn tell(&self, event: WorkerEvent) -> Result<(), Gone> {
+        self.events.send(event).await.map_err(|_| Gone::Left)
+    }
+
+    async fn retire_superseded(&self, run: &Run) {
+        let command = RunCommand::Cancel { reason: "A newer run owns its session".into() };
+        self.apply_late(run, command).await;
+    }
+
+    async fn abandon(&mut self) {
+        for lease in std::mem::take(&mut self.held) {
+            // The worker may have come back and hold it through a newer link.
+            if !self.core.signals.let_go(&lease, self.number) {
+                continue;
+            }
+            self.lose(&lease, "The connection to its worker was lost").await;
+        }
+    }
+
+    async fn lose(&self, lease: &LeaseRef, why: &str) {
+        let command = RunCommand::LoseLease { number: lease.number, error: RunError::new("WORKER_LOST", why) };
+        let runs = &self.core.ports.runs;
+        match runs.apply(&self.caller.environment, &lease.run, command, self.core.now()).await {
+            Ok(applied) => self.core.after_run_change(&applied).await,
+            Err(error) => warn!(run.id = %lease.run, error = %error, "its lease ends by the clock"),
+        }
+    }
+
+    async fn apply_late(&self, run: &Run, command: RunCommand) {
+        match self.core.ports.runs.apply(&run.spec.environment, &run.spec.id, command, self.core.now()).await {
+            Ok(applied) => self.core.after_run_change(&applied).await,
+            Err(error) => warn!(run.id = %run.spec.id, error = %error, "a superseded run ends by the clock"),
+        }
+    }
+}
+
+fn lease_ref(run: &Run, number: u64) -> LeaseRef {
+    LeaseRef { run: run.spec.id.clone(), number }
+}

@@ -1,0 +1,46 @@
+//! What a client of the whole server sees, with the disk's own figures from the same run beside it.
+//!
+//! `cargo bench --bench server -- [delivery] [replay] [idle] [--sessions N]`; without a name all of them. Every figure is a
+//! ratio or a difference to something measured in the same minute on the same disk.
+
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+mod support;
+
+mod delivery;
+mod disk;
+mod idle;
+mod replay;
+
+use std::env;
+use std::time::Duration;
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = env::args().skip(1).filter(|a| a != "--bench").collect();
+    let sessions =
+        arguments.iter().position(|a| a == "--sessions").map_or(100_000, |i| arguments[i + 1].parse().unwrap());
+    let named = |name: &str| {
+        arguments.iter().any(|a| a == name)
+            || !arguments.iter().any(|a| !a.starts_with('-') && a.parse::<u64>().is_err())
+    };
+    if named("delivery") {
+        delivery::run().await;
+    }
+    if named("replay") {
+        replay::run().await;
+    }
+    if named("idle") {
+        idle::run(sessions).await;
+    }
+}
+
+/// The value below which so many percent of the samples lie.
+fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
+    samples.sort_unstable();
+    samples[(samples.len() - 1) * percent / 100]
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,65 @@
+// The published SDK, pointed at the server under test and at nothing else.
+for (const name of Object.keys(process.env)) {
+  // A developer's own settings would win over the configuration below.
+  if (name.startsWith("TRIGGER_") || name.startsWith("VERCEL_")) delete process.env[name];
+}
+const { auth, configure, sessions } = await import("@trigger.dev/sdk");
+export { auth, sessions };
+
+// Counted below the SDK, which retries what it takes for a passing failure.
+let requests = 0;
+const send = globalThis.fetch;
+globalThis.fetch = (...call) => {
+  requests += 1;
+  return send(...call);
+};
+
+/** How many requests were sent while `fn` ran; nothing else may run meanwhile. */
+export async function requestsOf(fn) {
+  const before = requests;
+  const result = await fn();
+  return { result, sent: requests - before };
+}
+
+export function use(server) {
+  configure({ baseURL: server.url, accessToken: server.key });
+}
+
+/** Runs `fn` with another credential, as a browser would with a public token. */
+export const as = (server, accessToken, fn) => auth.withAuth({ baseURL: server.url, accessToken }, fn);
+
+/** Reads `.out` until a turn is complete that answers the record `inSeqNum` or a later one. */
+export async function readTurn(session, { inSeqNum = 0, lastEventId, timeoutInSeconds = 60 } = {}) {
+  const abort = new AbortController();
+  const turn = { chunks: [], ids: [], control: undefined };
+  let failure;
+  const stream = await sessions.open(session).out.read({
+    signal: abort.signal,
+    lastEventId,
+    timeoutInSeconds,
+    onPart: (part) => turn.ids.push(part.id),
+    onError: (error) => (failure = error),
+    onControl: (event) => {
+      const answers = event.headers.find(([name]) => name === "session-in-event-id")?.[1];
+      if (event.subtype !== "turn-complete" || answers === undefined || Number(answers) < inSeqNum) return;
+      turn.control = event;
+      abort.abort();
+    },
+  });
+  for await (const chunk of stream) {
+    if (turn.control === undefined) turn.chunks.push(chunk);
+  }
+  if (turn.control === undefined) throw failure ?? new Error(`no turn was completed; chunks: ${JSON.stringify(turn.chunks)}`);
+  turn.text = turn.chunks.filter((chunk) => chunk.type === "text-delta").map((chunk) => chunk.delta).join("");
+  return turn;
+}
+
+/** What a call failed with; a call that works is the failure here. */
+export async function errorOf(promise) {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("the call should have been refused");
+}

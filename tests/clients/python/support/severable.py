@@ -1,0 +1,57 @@
+"""A TCP relay whose connections can be cut, so that a test can break the network and not just close a call politely."""
+
+import socket
+import struct
+import threading
+
+# Linger for zero seconds: the close is a reset.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Severable:
+    def __init__(self, address: str):
+        host, _, port = address.rpartition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def sever(self) -> int:
+        """Resets every connection; new ones are accepted. How many ends were cut."""
+        with self._lock:
+            victims, self._open = self._open, set()
+        for end in victims:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # Wakes the thread that reads it; the close then sends the reset.
+            try:
+                end.shutdown(socket.SHUT_RD)
+            except OSError:
+                pass
+            end.close()
+        return len(victims)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.sever()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+            except OSError:
+                return
+            with self._lock:
+                self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65_536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass

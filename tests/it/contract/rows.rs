@@ -1,0 +1,173 @@
+//! What the suites on rows share: the ports of one store, makers of rows, and a start at the same moment.
+
+use continuo_domain::id::{OrganizationId, ProjectId};
+use continuo_domain::run::{Assignment, Holder, NewRun, Run, RunCommand, RunReason};
+use continuo_domain::session::TriggerConfig;
+use continuo_domain::session::{EnvironmentType, ExternalId, Json, NewSession, Session, SessionRef, Tenant};
+use continuo_domain::{EnvironmentId, RunId, SessionId, Timestamp};
+use continuo_ports::run_store::DequeueRequest;
+use continuo_ports::session_store::{Claim, ClaimRun};
+use continuo_ports::{Environments, RunStore, SessionIndex, SessionStore};
+use std::sync::Arc;
+use tokio::sync::Barrier;
+
+/// The ports of one empty database.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    pub(crate) sessions: Arc<dyn SessionStore>,
+    pub(crate) index: Arc<dyn SessionIndex>,
+    pub(crate) runs: Arc<dyn RunStore>,
+    pub(crate) environments: Arc<dyn Environments>,
+}
+
+/// The test's own clock begins here.
+pub(crate) const T0: Timestamp = Timestamp(1_700_000_000_000);
+pub(crate) const TASK: &str = "chat-agent";
+
+pub(crate) fn after(ms: u64) -> Timestamp {
+    T0.plus_ms(ms)
+}
+
+pub(crate) fn env() -> EnvironmentId {
+    EnvironmentId::from_body("dev")
+}
+
+pub(crate) fn other_env() -> EnvironmentId {
+    EnvironmentId::from_body("prod")
+}
+
+pub(crate) fn tenant(environment: EnvironmentId) -> Tenant {
+    Tenant {
+        organization: OrganizationId::from_body("o"),
+        project: ProjectId::from_body("p"),
+        environment,
+        environment_type: EnvironmentType::Development,
+    }
+}
+
+pub(crate) fn name(text: &str) -> ExternalId {
+    ExternalId::parse(text).unwrap()
+}
+
+pub(crate) fn by_name(text: &str) -> SessionRef {
+    SessionRef::External(name(text))
+}
+
+pub(crate) fn new_session(body: &str, external_id: Option<&str>) -> NewSession {
+    NewSession {
+        id: SessionId::from_body(body),
+        external_id: external_id.map(name),
+        session_type: "chat.agent".into(),
+        task_identifier: TASK.into(),
+        tenant: tenant(env()),
+        trigger_config: TriggerConfig::new(Json::trusted("{}".into())),
+        tags: vec![],
+        metadata: None,
+        is_test: false,
+        expires_at: None,
+    }
+}
+
+pub(crate) fn new_run(body: &str) -> NewRun {
+    NewRun::of_task(RunId::from_body(body), env(), TASK, "{}".into())
+}
+
+pub(crate) fn claim(session: &SessionId, expected_version: u64, run: &str) -> ClaimRun {
+    ClaimRun {
+        session: session.clone(),
+        expected_version,
+        expected_run: None,
+        run: new_run(run),
+        reason: RunReason::Initial,
+    }
+}
+
+impl Rows {
+    pub(crate) async fn session(&self, body: &str, external_id: Option<&str>) -> Session {
+        let made = self.sessions.upsert(new_session(body, external_id), T0).await.unwrap();
+        assert!(made.is_new);
+        made.session
+    }
+
+    pub(crate) async fn read(&self, session: &SessionId) -> Session {
+        self.sessions.get(&env(), &SessionRef::Id(session.clone())).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn read_run(&self, run: &RunId) -> Run {
+        self.runs.get(&env(), run).await.unwrap().unwrap()
+    }
+
+    /// Claims and wins.
+    pub(crate) async fn won(&self, session: &SessionId, expected_version: u64, run: &str) -> Run {
+        match self.sessions.claim_run(claim(session, expected_version, run), T0).await.unwrap() {
+            Claim::Won { run, .. } => *run,
+            Claim::Lost(row) => panic!("lost against {row:?}"),
+        }
+    }
+
+    pub(crate) async fn apply(&self, run: &RunId, command: RunCommand, now: Timestamp) -> Run {
+        self.runs.apply(&env(), run, command, now).await.unwrap().run
+    }
+
+    pub(crate) async fn dequeue(&self, capacity: u32, now: Timestamp) -> Vec<Assignment> {
+        self.runs.dequeue(request("worker", capacity, now), now).await.unwrap()
+    }
+
+    /// A run of the queue, on a worker and started.
+    pub(crate) async fn executing(&self, run: NewRun, now: Timestamp) -> (Run, Holder) {
+        let id = self.runs.trigger(run, now).await.unwrap().row.spec.id;
+        let taken = self.dequeue(1, now).await.pop().unwrap().run;
+        assert_eq!(taken.spec.id, id);
+        let holder = Holder::Lease(taken.lease.unwrap().number);
+        (self.apply(&id, RunCommand::Start(holder), now).await, holder)
+    }
+}
+
+pub(crate) fn request(worker: &str, capacity: u32, now: Timestamp) -> DequeueRequest {
+    DequeueRequest {
+        environment: env(),
+        worker: worker.into(),
+        task_identifiers: vec![TASK.into()],
+        capacity,
+        lease_until: now.plus_ms(30_000),
+    }
+}
+
+/// Runs `count` callers that start at the same moment.
+pub(crate) async fn together<T, F>(count: usize, make: impl Fn(usize) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let start = Arc::new(Barrier::new(count));
+    let callers: Vec<_> = (0..count)
+        .map(|i| {
+            let (start, call) = (start.clone(), make(i));
+            tokio::spawn(async move {
+                start.wait().await;
+                call.await
+            })
+        })
+        .collect();
+    let mut results = Vec::with_capacity(count);
+    for caller in callers {
+        results.push(caller.await.unwrap());
+    }
+    results
+}
+
+/// One test per promise of a suite; the suites' own macros expand to it, so both must be in scope where one is used.
+/// `$new` makes a future of `(Rows, guard)`; the guard is dropped after the test.
+macro_rules! rows_tests {
+    ($new:expr; $($test:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let (rows, guard) = $new.await;
+                suite::$test(rows).await;
+                drop(guard);
+            }
+        )+
+    };
+}
+pub(crate) use rows_tests;

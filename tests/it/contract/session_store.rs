@@ -1,0 +1,534 @@
+//! What every `SessionStore` promises. Wire contract §8: 4, 7, 8, 10, 25 to 33.
+//!
+//! ```ignore
+//! session_store_contract!(sqlite, crate::contract::session_store, on_a_temp_dir());
+//! ```
+
+use super::rows::*;
+use continuo_domain::channel::{ChannelKey, ChannelName, Direction};
+use continuo_domain::run::{NewRun, RunCommand, RunReason, RunStatus};
+use continuo_domain::session::{ExternalId, Json, SessionPatch, SessionRef, SessionStatus, TriggerConfig};
+use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
+use continuo_domain::{EnvironmentId, Error, RunId, SessionId, WaitpointId};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun};
+
+macro_rules! session_store_contract {
+    ($adapter:ident, $($suite:ident)::+, $new:expr) => {
+        mod $adapter {
+            use super::*;
+            use $($suite)::+ as suite;
+
+            rows_tests! { $new;
+                a_row_reads_back_as_it_was_made
+                a_create_without_a_name_always_makes_a_row
+                of_many_first_creates_one_is_new
+                a_found_row_is_left_as_it_is
+                a_name_belongs_to_its_environment
+                names_compare_as_given
+                a_create_binds_the_waits_of_its_name
+                a_create_and_a_wait_by_its_name_always_meet
+                a_rename_binds_the_waits_of_the_new_name
+                a_trigger_config_is_replaced_while_the_session_is_open
+                an_update_changes_what_it_names
+                a_taken_name_is_refused_and_a_given_up_one_is_free
+                of_many_renames_to_one_name_one_succeeds
+                of_many_closes_one_is_first
+                a_second_close_changes_nothing
+                unfinished_closes_come_oldest_first
+                a_delete_takes_what_hangs_on_the_row
+                of_many_claims_of_one_version_one_wins
+                a_claim_of_another_run_is_lost
+                a_claim_on_a_closed_session_is_lost
+                a_lost_claim_is_never_offered
+                claims_and_a_close_agree
+                the_audit_is_in_order
+                boots_are_noted
+                sessions_without_a_live_run_are_found
+                channels_are_registered_until_the_close
+                a_session_that_is_not_there_is_not_found
+            }
+        }
+    };
+}
+pub(crate) use session_store_contract;
+
+pub(crate) async fn a_row_reads_back_as_it_was_made(rows: Rows) {
+    let base = r#"{"z":1, "a":12345678901234567890,"é":"\u00e9"}"#;
+    let mut new = new_session("a", Some("chat/ü: 1"));
+    new.tags = vec!["user:1".into(), "\"quoted\"".into(), "ü".into()];
+    new.metadata = Some(Json::trusted(r#"{"n":1.0,  "m":{}}"#.into()));
+    new.is_test = true;
+    new.expires_at = Some(after(5));
+    new.trigger_config = TriggerConfig {
+        base_payload: Json::trusted(base.into()),
+        machine: Some("micro".into()),
+        queue: Some("q".into()),
+        concurrency: vec!["c".into()],
+        concurrency_key: Some("k".into()),
+        tags: vec!["t".into()],
+        max_attempts: Some(3),
+        max_duration_s: Some(u32::MAX),
+        lock_to_version: Some("v".into()),
+        external_deployment_id: Some("d".into()),
+        region: Some("r".into()),
+        idle_timeout_s: Some(60),
+        ttl: Some("10m".into()),
+    };
+    let made = rows.sessions.upsert(new.clone(), T0).await.unwrap();
+    assert!(made.is_new);
+    let session = made.session;
+    assert_eq!((&session.id, session.created_at, session.updated_at), (&new.id, T0, T0));
+    assert_eq!((&session.trigger_config, &session.metadata), (&new.trigger_config, &new.metadata));
+    assert_eq!((&session.tags, &session.tenant), (&new.tags, &new.tenant));
+    assert_eq!((session.current_run.clone(), session.current_run_version), (None, 0));
+    assert_eq!(rows.read(&new.id).await, session);
+    assert_eq!(rows.sessions.get(&env(), &by_name("chat/ü: 1")).await.unwrap(), Some(session));
+}
+
+pub(crate) async fn a_create_without_a_name_always_makes_a_row(rows: Rows) {
+    for body in ["a", "b"] {
+        rows.session(body, None).await;
+    }
+    assert_ne!(rows.read(&SessionId::from_body("a")).await.id, rows.read(&SessionId::from_body("b")).await.id);
+}
+
+pub(crate) async fn of_many_first_creates_one_is_new(rows: Rows) {
+    let made = together(64, |i| {
+        let sessions = rows.sessions.clone();
+        async move { sessions.upsert(new_session(&format!("s{i}"), Some("chat-1")), after(i as u64)).await.unwrap() }
+    });
+    let made = made.await;
+    assert_eq!(made.iter().filter(|m| m.is_new).count(), 1);
+    let winner = &made.iter().find(|m| m.is_new).unwrap().session;
+    assert!(made.iter().all(|m| &m.session == winner), "everyone gets the one row");
+}
+
+pub(crate) async fn a_found_row_is_left_as_it_is(rows: Rows) {
+    let first = rows.session("a", Some("chat-1")).await;
+    let mut again = new_session("b", Some("chat-1"));
+    again.tags = vec!["other".into()];
+    again.task_identifier = "other-task".into();
+    let found = rows.sessions.upsert(again.clone(), after(9)).await.unwrap();
+    assert_eq!((found.is_new, &found.session), (false, &first));
+    let closed = rows.sessions.close(&first.id, None, after(10)).await.unwrap().session;
+    let found = rows.sessions.upsert(again, after(11)).await.unwrap();
+    assert_eq!((found.is_new, found.session), (false, closed), "a closed row is found, not replaced");
+    assert_eq!(rows.sessions.get(&env(), &SessionRef::Id(SessionId::from_body("b"))).await.unwrap(), None);
+}
+
+pub(crate) async fn a_name_belongs_to_its_environment(rows: Rows) {
+    let ours = rows.session("a", Some("chat-1")).await;
+    let mut theirs = new_session("b", Some("chat-1"));
+    theirs.tenant = tenant(other_env());
+    assert!(rows.sessions.upsert(theirs, T0).await.unwrap().is_new);
+    assert_eq!(rows.sessions.get(&env(), &by_name("chat-1")).await.unwrap().unwrap().id, ours.id);
+    let found = rows.sessions.get(&other_env(), &by_name("chat-1")).await.unwrap().unwrap();
+    assert_eq!(found.id, SessionId::from_body("b"));
+    assert_eq!(rows.sessions.get(&other_env(), &SessionRef::Id(ours.id)).await.unwrap(), None);
+}
+
+pub(crate) async fn names_compare_as_given(rows: Rows) {
+    let names = ["Chat", "chat", "chat:1", "chat%", "chat_1", "CHÄT", "chät", "cha\u{308}t", "0", "00"];
+    for (i, text) in names.iter().enumerate() {
+        rows.session(&format!("s{i}"), Some(text)).await;
+    }
+    for (i, text) in names.iter().enumerate() {
+        let found = rows.sessions.get(&env(), &by_name(text)).await.unwrap().unwrap();
+        assert_eq!(found.id, SessionId::from_body(&format!("s{i}")), "{text}");
+    }
+    let untrimmed = SessionRef::External(ExternalId::trusted(" chat".into()));
+    assert_eq!(rows.sessions.get(&env(), &untrimmed).await.unwrap(), None);
+}
+
+fn wait_by(environment: EnvironmentId, body: &str, session: WaitedSession) -> Waitpoint {
+    Waitpoint {
+        id: WaitpointId::from_body(body),
+        environment,
+        kind: WaitpointKind::Manual,
+        run: None,
+        channel: Some(ChannelWait { session, direction: Direction::In, from_seq_num: 3 }),
+        idempotency_key: None,
+        idempotency_key_expires_at: None,
+        tags: vec![],
+        timeout_at: None,
+        completed_at: None,
+        completion: None,
+        created_at: T0,
+    }
+}
+
+async fn waiting_on(rows: &Rows, session: &SessionId) -> Vec<String> {
+    let channel = ChannelKey::reserved(session.clone(), Direction::In);
+    let waits = rows.runs.open_waits(&channel, 3).await.unwrap();
+    waits.into_iter().map(|w| w.id.to_string()).collect()
+}
+
+pub(crate) async fn a_create_binds_the_waits_of_its_name(rows: Rows) {
+    let named = |text: &str| WaitedSession::Name(text.into());
+    for wait in [
+        wait_by(env(), "a", named("chat-1")),
+        wait_by(env(), "b", named("chat-1")),
+        wait_by(env(), "c", named("chat-2")),
+        wait_by(other_env(), "d", named("chat-1")),
+    ] {
+        rows.runs.create_waitpoint(wait).await.unwrap();
+    }
+    assert!(rows.runs.all_open_waits(None, 10).await.unwrap().is_empty(), "nothing is bound yet");
+    let session = rows.session("s", Some("chat-1")).await;
+    assert_eq!(waiting_on(&rows, &session.id).await, ["waitpoint_a", "waitpoint_b"]);
+    let row = rows.runs.get_waitpoint(&env(), &WaitpointId::from_body("a")).await.unwrap().unwrap();
+    assert_eq!(row.channel.unwrap().session, WaitedSession::Id(session.id));
+    let theirs = rows.runs.get_waitpoint(&other_env(), &WaitpointId::from_body("d")).await.unwrap().unwrap();
+    assert_eq!(theirs.channel.unwrap().session, named("chat-1"), "the same name elsewhere never cross-wakes");
+}
+
+pub(crate) async fn a_create_and_a_wait_by_its_name_always_meet(rows: Rows) {
+    for round in 0..16 {
+        let text = format!("chat-{round}");
+        let (sessions, runs) = (rows.sessions.clone(), rows.runs.clone());
+        let create = sessions.upsert(new_session(&format!("s{round}"), Some(&text)), T0);
+        let wait = runs.create_waitpoint(wait_by(env(), &format!("w{round}"), WaitedSession::Name(text.clone())));
+        let (made, waited) = tokio::join!(create, wait);
+        waited.unwrap();
+        assert_eq!(waiting_on(&rows, &made.unwrap().session.id).await, [format!("waitpoint_w{round}")]);
+    }
+}
+
+pub(crate) async fn a_rename_binds_the_waits_of_the_new_name(rows: Rows) {
+    let session = rows.session("s", Some("old")).await;
+    rows.runs.create_waitpoint(wait_by(env(), "w", WaitedSession::Name("new".into()))).await.unwrap();
+    let patch = SessionPatch { external_id: Some(Some(name("new"))), ..SessionPatch::default() };
+    rows.sessions.update(&session.id, patch, T0).await.unwrap();
+    assert_eq!(waiting_on(&rows, &session.id).await, ["waitpoint_w"]);
+}
+
+pub(crate) async fn a_trigger_config_is_replaced_while_the_session_is_open(rows: Rows) {
+    let config = |n: u32| TriggerConfig::new(Json::trusted(format!("{{\"n\":{n}}}")));
+    let mut expiring = new_session("a", None);
+    expiring.expires_at = Some(after(10));
+    let session = rows.sessions.upsert(expiring, T0).await.unwrap().session;
+    let refreshed = rows.sessions.refresh_trigger_config(&session.id, config(1), after(5)).await.unwrap();
+    assert_eq!((&refreshed.trigger_config, refreshed.updated_at), (&config(1), after(5)));
+    let expired = rows.sessions.refresh_trigger_config(&session.id, config(2), after(10)).await.unwrap();
+    assert_eq!(expired, refreshed, "an expired session keeps its config");
+    let open = rows.session("b", None).await;
+    let closed = rows.sessions.close(&open.id, None, after(1)).await.unwrap().session;
+    assert_eq!(rows.sessions.refresh_trigger_config(&open.id, config(3), after(2)).await.unwrap(), closed);
+    assert_eq!(rows.read(&open.id).await, closed);
+}
+
+pub(crate) async fn an_update_changes_what_it_names(rows: Rows) {
+    let mut new = new_session("a", Some("chat-1"));
+    new.metadata = Some(Json::trusted("{}".into()));
+    let before = rows.sessions.upsert(new, T0).await.unwrap().session;
+    assert_eq!(rows.sessions.update(&before.id, SessionPatch::default(), after(1)).await.unwrap(), before);
+    let tags = SessionPatch { tags: Some(vec!["t".into()]), ..SessionPatch::default() };
+    let tagged = rows.sessions.update(&before.id, tags, after(2)).await.unwrap();
+    assert_eq!((tagged.tags.clone(), tagged.updated_at), (vec!["t".to_owned()], after(2)));
+    assert_eq!((&tagged.metadata, &tagged.external_id), (&before.metadata, &before.external_id));
+    let clear = SessionPatch { metadata: Some(None), external_id: Some(None), ..SessionPatch::default() };
+    let cleared = rows.sessions.update(&before.id, clear, after(3)).await.unwrap();
+    assert_eq!((&cleared.metadata, &cleared.external_id, &cleared.tags), (&None, &None, &tagged.tags));
+    assert_eq!(rows.read(&before.id).await, cleared);
+}
+
+pub(crate) async fn a_taken_name_is_refused_and_a_given_up_one_is_free(rows: Rows) {
+    let first = rows.session("a", Some("one")).await;
+    let second = rows.session("b", Some("two")).await;
+    let rename = |text: &str| SessionPatch {
+        tags: Some(vec!["renamed".into()]),
+        external_id: Some(Some(name(text))),
+        ..SessionPatch::default()
+    };
+    let refused = rows.sessions.update(&second.id, rename("one"), after(1)).await;
+    assert!(matches!(refused, Err(Error::ExternalIdTaken)), "{refused:?}");
+    assert_eq!(rows.read(&second.id).await, second, "a refused update changes nothing");
+    rows.sessions.update(&first.id, rename("three"), after(2)).await.unwrap();
+    assert_eq!(rows.sessions.get(&env(), &by_name("one")).await.unwrap(), None);
+    let renamed = rows.sessions.update(&second.id, rename("one"), after(3)).await.unwrap();
+    assert_eq!(rows.sessions.get(&env(), &by_name("one")).await.unwrap(), Some(renamed));
+    assert!(rows.sessions.upsert(new_session("c", Some("two")), after(4)).await.unwrap().is_new);
+}
+
+pub(crate) async fn of_many_renames_to_one_name_one_succeeds(rows: Rows) {
+    for i in 0..16 {
+        rows.session(&format!("s{i}"), None).await;
+    }
+    let renamed = together(16, |i| {
+        let sessions = rows.sessions.clone();
+        let patch = SessionPatch { external_id: Some(Some(name("chat-1"))), ..SessionPatch::default() };
+        async move { sessions.update(&SessionId::from_body(&format!("s{i}")), patch, T0).await }
+    });
+    let renamed = renamed.await;
+    assert_eq!(renamed.iter().filter(|r| r.is_ok()).count(), 1);
+    assert!(renamed.iter().all(|r| matches!(r, Ok(_) | Err(Error::ExternalIdTaken))));
+}
+
+pub(crate) async fn of_many_closes_one_is_first(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let closed = together(32, |i| {
+        let (sessions, id) = (rows.sessions.clone(), session.id.clone());
+        async move { sessions.close(&id, Some(format!("reason {i}")), after(i as u64)).await.unwrap() }
+    });
+    let closed = closed.await;
+    assert_eq!(closed.iter().filter(|c| c.is_first).count(), 1);
+    let first = &closed.iter().find(|c| c.is_first).unwrap().session;
+    assert!(closed.iter().all(|c| &c.session == first), "all return the winner's row");
+    assert_eq!(&rows.read(&session.id).await, first);
+}
+
+pub(crate) async fn a_second_close_changes_nothing(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let first = rows.sessions.close(&session.id, Some("done".into()), after(1)).await.unwrap();
+    assert!(first.is_first);
+    assert_eq!((first.session.closed_at, first.session.closed_reason.as_deref()), (Some(after(1)), Some("done")));
+    assert_eq!(first.session.status(after(1)), SessionStatus::Closed);
+    let second = rows.sessions.close(&session.id, None, after(2)).await.unwrap();
+    assert_eq!((second.is_first, second.session), (false, first.session.clone()));
+    rows.sessions.finish_close(&session.id).await.unwrap();
+    let third = rows.sessions.close(&session.id, Some("other".into()), after(3)).await.unwrap().session;
+    assert!(third.close_finished);
+    assert_eq!((third.updated_at, third.closed_reason), (first.session.updated_at, first.session.closed_reason));
+}
+
+pub(crate) async fn unfinished_closes_come_oldest_first(rows: Rows) {
+    for (body, at) in [("a", 3), ("b", 1), ("c", 2)] {
+        let session = rows.session(body, None).await;
+        rows.sessions.close(&session.id, None, after(at)).await.unwrap();
+    }
+    let open = rows.session("d", None).await;
+    rows.sessions.finish_close(&open.id).await.unwrap();
+    assert!(!rows.read(&open.id).await.close_finished, "what is not closed is not finished");
+    let ids = async |limit| {
+        let found = rows.sessions.unfinished_closes(limit).await.unwrap();
+        found.into_iter().map(|s| s.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(10).await, ["session_b", "session_c", "session_a"]);
+    assert_eq!(ids(2).await, ["session_b", "session_c"]);
+    rows.sessions.finish_close(&SessionId::from_body("b")).await.unwrap();
+    assert_eq!(ids(10).await, ["session_c", "session_a"]);
+}
+
+pub(crate) async fn a_delete_takes_what_hangs_on_the_row(rows: Rows) {
+    let session = rows.session("a", Some("chat-1")).await;
+    let kept = rows.session("b", None).await;
+    rows.won(&session.id, 0, "1").await;
+    let tools = ChannelName::parse("tools").unwrap();
+    for id in [&session.id, &kept.id] {
+        rows.sessions.register_channel(id, &tools).await.unwrap();
+        let wait = wait_by(env(), id.as_str().trim_start_matches("session_"), WaitedSession::Id(id.clone()));
+        rows.runs.create_waitpoint(wait).await.unwrap();
+    }
+    assert!(rows.sessions.delete(&session.id).await.unwrap());
+    assert!(!rows.sessions.delete(&session.id).await.unwrap());
+    assert_eq!(rows.sessions.get(&env(), &SessionRef::Id(session.id.clone())).await.unwrap(), None);
+    assert!(rows.sessions.session_runs(&session.id).await.unwrap().is_empty());
+    assert!(rows.sessions.channels(&session.id).await.unwrap().is_empty());
+    assert!(waiting_on(&rows, &session.id).await.is_empty());
+    assert_eq!(rows.runs.get_waitpoint(&env(), &WaitpointId::from_body("a")).await.unwrap(), None);
+    assert_eq!(rows.sessions.channels(&kept.id).await.unwrap(), [tools]);
+    assert_eq!(waiting_on(&rows, &kept.id).await, ["waitpoint_b"]);
+    assert!(rows.sessions.upsert(new_session("c", Some("chat-1")), T0).await.unwrap().is_new, "the name is free");
+}
+
+pub(crate) async fn of_many_claims_of_one_version_one_wins(rows: Rows) {
+    let session = rows.session("a", None).await;
+    for version in 0..3 {
+        let claims = together(32, |i| {
+            let (sessions, claim) = (rows.sessions.clone(), claim(&session.id, version, &format!("v{version}c{i}")));
+            async move { sessions.claim_run(claim, after(i as u64)).await.unwrap() }
+        });
+        let claims = claims.await;
+        let won: Vec<_> = claims
+            .iter()
+            .filter_map(|c| if let Claim::Won { session, run } = c { Some((session, run)) } else { None })
+            .collect();
+        let [(row, run)] = won[..] else { panic!("{} claims won", won.len()) };
+        assert_eq!((row.current_run.as_ref(), row.current_run_version), (Some(&run.spec.id), version + 1));
+        assert_eq!(
+            (run.session_version, run.status, &run.spec.session),
+            (version + 1, RunStatus::Pending, &Some(session.id.clone()))
+        );
+        for claim in &claims {
+            if let Claim::Lost(fresh) = claim {
+                assert_eq!(fresh, row, "a loser gets the row as it is now");
+            }
+        }
+        assert_eq!(&rows.read(&session.id).await, &**row);
+        assert_eq!(&rows.read_run(&run.spec.id).await, &**run);
+    }
+    let audit = rows.sessions.session_runs(&session.id).await.unwrap();
+    assert_eq!(audit.iter().map(|(a, _)| a.version).collect::<Vec<_>>(), [1, 2, 3], "one audit row per claim that won");
+    let all = rows.runs.list(&env(), &Default::default(), None, 200).await.unwrap();
+    assert_eq!(all.len(), 3, "a loser leaves no run");
+}
+
+pub(crate) async fn a_claim_of_another_run_is_lost(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let first = rows.won(&session.id, 0, "1").await;
+    let swap = |expected: &RunId, run: &str| ClaimRun {
+        expected_run: Some(expected.clone()),
+        reason: RunReason::Upgrade,
+        ..claim(&session.id, 1, run)
+    };
+    let lost = rows.sessions.claim_run(swap(&RunId::from_body("x"), "2"), T0).await.unwrap();
+    assert!(matches!(&lost, Claim::Lost(row) if row.current_run.as_ref() == Some(&first.spec.id)), "{lost:?}");
+    let won = rows.sessions.claim_run(swap(&first.spec.id, "2"), T0).await.unwrap();
+    assert!(matches!(won, Claim::Won { .. }));
+    let stale = rows.sessions.claim_run(swap(&first.spec.id, "3"), T0).await.unwrap();
+    assert!(matches!(&stale, Claim::Lost(row) if row.current_run == Some(RunId::from_body("2"))), "the true winner");
+}
+
+pub(crate) async fn a_claim_on_a_closed_session_is_lost(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let closed = rows.sessions.close(&session.id, Some("done".into()), after(1)).await.unwrap().session;
+    match rows.sessions.claim_run(claim(&session.id, 0, "1"), after(2)).await.unwrap() {
+        Claim::Lost(row) => assert_eq!(*row, closed),
+        Claim::Won { .. } => panic!("a closed session was claimed"),
+    }
+    assert_eq!(rows.runs.get(&env(), &RunId::from_body("1")).await.unwrap(), None);
+}
+
+pub(crate) async fn a_lost_claim_is_never_offered(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let winner = rows.won(&session.id, 0, "1").await;
+    let lost = rows.sessions.claim_run(claim(&session.id, 0, "2"), T0).await.unwrap();
+    assert!(matches!(lost, Claim::Lost(_)));
+    let offered: Vec<_> = rows.dequeue(10, after(1)).await.into_iter().map(|a| a.run.spec.id).collect();
+    assert_eq!(offered, [winner.spec.id]);
+    assert!(rows.sessions.session_runs(&session.id).await.unwrap().len() == 1);
+}
+
+pub(crate) async fn claims_and_a_close_agree(rows: Rows) {
+    for round in 0..8 {
+        let session = rows.session(&format!("s{round}"), None).await;
+        let results = together(9, |i| {
+            let (sessions, id) = (rows.sessions.clone(), session.id.clone());
+            async move {
+                if i == 4 {
+                    sessions.close(&id, None, after(1)).await.unwrap();
+                    return false;
+                }
+                let won = sessions.claim_run(claim(&id, 0, &format!("r{round}c{i}")), after(1)).await.unwrap();
+                matches!(won, Claim::Won { .. })
+            }
+        });
+        let won = results.await.into_iter().filter(|won| *won).count() as u64;
+        let row = rows.read(&session.id).await;
+        assert!(won <= 1 && row.closed_at.is_some());
+        assert_eq!((row.current_run_version, row.current_run.is_some()), (won, won == 1));
+        assert_eq!(rows.sessions.session_runs(&session.id).await.unwrap().len() as u64, won);
+    }
+}
+
+pub(crate) async fn the_audit_is_in_order(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let payload = NewRun { payload: r#"{ "as": "is" }"#.into(), ..new_run("9") };
+    let first = ClaimRun { run: payload, ..claim(&session.id, 0, "9") };
+    rows.sessions.claim_run(first, after(1)).await.unwrap();
+    let second = ClaimRun { reason: RunReason::Continuation, ..claim(&session.id, 1, "1") };
+    rows.sessions.claim_run(second, after(2)).await.unwrap();
+    rows.apply(&RunId::from_body("9"), RunCommand::Cancel { reason: "over".into() }, after(3)).await;
+    let audit = rows.sessions.session_runs(&session.id).await.unwrap();
+    let seen: Vec<_> =
+        audit.iter().map(|(a, r)| (a.run.as_str(), a.reason, a.version, a.triggered_at, r.status)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("run_9", RunReason::Initial, 1, after(1), RunStatus::Canceled),
+            ("run_1", RunReason::Continuation, 2, after(2), RunStatus::Pending),
+        ]
+    );
+    assert_eq!(audit[0].1.spec.payload, r#"{ "as": "is" }"#);
+    assert!(audit.iter().all(|(a, r)| a.session == session.id && a.run == r.spec.id));
+}
+
+pub(crate) async fn boots_are_noted(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let note = async |event, at| rows.sessions.note_boot(&session.id, event, after(at)).await.unwrap().boot;
+    let failed = || BootEvent::Failed { error: "boom".into() };
+    note(failed(), 1).await;
+    let boot = note(failed(), 2).await;
+    assert_eq!((boot.failures, boot.last_error.as_deref()), (2, Some("boom")));
+    assert_eq!(boot.retry_at, Some(after(2 + 1_000)));
+    assert_eq!(note(BootEvent::Read(0), 3).await.failures, 2, "nothing new was read");
+    let boot = note(BootEvent::Read(7), 4).await;
+    assert_eq!((boot.read_seq_num, boot.failures, boot.retry_at, boot.last_error), (7, 0, None, None));
+    assert_eq!(note(BootEvent::Read(5), 5).await.read_seq_num, 7, "only ever forward");
+    assert_eq!(note(BootEvent::BootedFor(9), 6).await.booted_tail_seq_num, 9);
+    assert_eq!(note(BootEvent::BootedFor(8), 7).await.booted_tail_seq_num, 9);
+    assert_eq!(rows.read(&session.id).await.boot.read_seq_num, 7);
+}
+
+pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
+    let over = |run: &str| (RunId::from_body(run), RunCommand::Cancel { reason: "over".into() });
+    for (body, run) in [("ended", "1"), ("alive", "2"), ("closed", "3"), ("old", "4")] {
+        let session = rows.session(body, None).await;
+        rows.won(&session.id, 0, run).await;
+    }
+    rows.session("never", None).await;
+    let mut expired = new_session("expired", None);
+    expired.expires_at = Some(after(50));
+    rows.sessions.upsert(expired, T0).await.unwrap();
+    let ids = async |since, now| {
+        let found = rows.sessions.sessions_without_live_run(after(since), after(now), 10).await.unwrap();
+        let mut ids: Vec<_> = found.into_iter().map(|s| s.id.to_string().replace("session_", "")).collect();
+        ids.sort();
+        ids
+    };
+    for (run, at) in [("1", 100), ("3", 100), ("4", 5)] {
+        let (id, cancel) = over(run);
+        rows.apply(&id, cancel, after(at)).await;
+    }
+    rows.sessions.close(&SessionId::from_body("closed"), None, after(100)).await.unwrap();
+    assert_eq!(ids(0, 40).await, ["ended", "expired", "never", "old"]);
+    assert_eq!(ids(0, 60).await, ["ended", "never", "old"]);
+    assert_eq!(ids(50, 60).await, ["ended"]);
+    let failed = BootEvent::Failed { error: "boom".into() };
+    rows.sessions.note_boot(&SessionId::from_body("old"), failed, after(10)).await.unwrap();
+    assert_eq!(ids(50, 60).await, ["ended"], "its boot is not due");
+    assert_eq!(ids(101, 10 + 500).await, ["old"]);
+    assert_eq!(rows.sessions.sessions_without_live_run(T0, after(60), 2).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn channels_are_registered_until_the_close(rows: Rows) {
+    let session = rows.session("a", None).await;
+    let channel = |text: &str| ChannelName::parse(text).unwrap();
+    for text in ["tools", "b.c", "tools", "Tools"] {
+        assert!(rows.sessions.register_channel(&session.id, &channel(text)).await.unwrap());
+    }
+    let names = [channel("Tools"), channel("b.c"), channel("tools")];
+    assert_eq!(rows.sessions.channels(&session.id).await.unwrap(), names);
+    let race = together(8, |i| {
+        let (sessions, id) = (rows.sessions.clone(), session.id.clone());
+        async move {
+            if i == 3 {
+                sessions.close(&id, None, after(1)).await.unwrap();
+                return None;
+            }
+            let name = ChannelName::parse(&format!("n{i}")).unwrap();
+            sessions.register_channel(&id, &name).await.unwrap().then_some(name)
+        }
+    });
+    let mut expected: Vec<_> = race.await.into_iter().flatten().chain(names).collect();
+    expected.sort();
+    assert_eq!(rows.sessions.channels(&session.id).await.unwrap(), expected);
+    assert!(!rows.sessions.register_channel(&session.id, &channel("late")).await.unwrap());
+    assert_eq!(rows.sessions.channels(&session.id).await.unwrap(), expected, "after a close no channel appears");
+}
+
+pub(crate) async fn a_session_that_is_not_there_is_not_found(rows: Rows) {
+    let id = SessionId::from_body("x");
+    let config = TriggerConfig::new(Json::trusted("{}".into()));
+    let missing = |result: Option<Error>| assert!(matches!(result, Some(Error::SessionNotFound)), "{result:?}");
+    assert_eq!(rows.sessions.get(&env(), &SessionRef::Id(id.clone())).await.unwrap(), None);
+    missing(rows.sessions.refresh_trigger_config(&id, config, T0).await.err());
+    missing(rows.sessions.update(&id, SessionPatch::default(), T0).await.err());
+    missing(rows.sessions.close(&id, None, T0).await.err());
+    missing(rows.sessions.finish_close(&id).await.err());
+    missing(rows.sessions.claim_run(claim(&id, 0, "1"), T0).await.err());
+    missing(rows.sessions.note_boot(&id, BootEvent::Read(1), T0).await.err());
+    missing(rows.sessions.register_channel(&id, &ChannelName::parse("c").unwrap()).await.err());
+    assert!(rows.sessions.session_runs(&id).await.unwrap().is_empty());
+    assert_eq!(rows.runs.get(&env(), &RunId::from_body("1")).await.unwrap(), None);
+}

@@ -1,0 +1,37 @@
+//! The gateway as a process of its own: the same answers, with the services behind a connection.
+
+use crate::support::{KEY, TestNode};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+#[tokio::test]
+async fn a_gateway_in_front_of_a_server_elsewhere_answers_the_same() {
+    let node = TestNode::start().await;
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_continuo"))
+        .args(["gateway", "--upstream", &node.url])
+        .env("CONTINUO_LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    let said = lines.next_line().await.unwrap().unwrap();
+    let url = said.strip_prefix("listening on ").unwrap();
+    let script = r#"
+        auth="Authorization: Bearer $KEY"
+        curl -sf "$URL/api/v1/sessions" -H "$auth" -d '{"type":"t","externalId":"g","taskIdentifier":"x","triggerConfig":{"basePayload":{}}}'
+        curl -sf "$URL/realtime/v1/sessions/g/in/append" -H "$auth" -d hello
+        curl -sf "$URL/realtime/v1/sessions/g/in/records" -H "$auth"
+        curl -sf "$URL/realtime/v1/sessions/g/in" -H "$auth" -H 'Timeout-Seconds: 1'
+        curl -s "$URL/api/v1/sessions/missing" -H "$auth"
+    "#;
+    let done = Command::new("bash").args(["-euc", script]).env("URL", url).env("KEY", KEY).output().await.unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{said}\n{errors}");
+    for expected in [r#""isCached":false"#, r#""ok":true"#, r#""data":"hello""#, "event: batch", "[DONE]", "Not found"]
+    {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    gateway.kill().await.unwrap();
+}

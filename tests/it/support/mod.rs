@@ -1,0 +1,135 @@
+//! A real node in this process, on a free port and a directory of its own, and clients of it.
+
+use continuo::app::Node;
+use continuo::config::{Config, Mode};
+use continuo_proto::v1::channel_service_client::ChannelServiceClient;
+use continuo_proto::v1::session_service_client::SessionServiceClient;
+use continuo_proto::v1::worker_service_client::WorkerServiceClient;
+use continuo_proto::v1::*;
+use tempfile::TempDir;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// The dev environment's key in every test.
+pub(crate) const KEY: &str = "tr_dev_0123456789abcdefghijklmn";
+/// The second environment's.
+pub(crate) const OTHER_KEY: &str = "tr_dev_nmlkjihgfedcba9876543210";
+
+/// A node that stops with the test.
+pub(crate) struct TestNode {
+    pub(crate) node: Option<Node>,
+    pub(crate) url: String,
+    dir: TempDir,
+}
+
+impl TestNode {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(config(dir.path(), change)).await.unwrap();
+        Self { url: node.url(), node: Some(node), dir }
+    }
+
+    /// Stops the node in good order and starts it again on the same directory.
+    pub(crate) async fn restart(&mut self) {
+        self.node.take().unwrap().stop().await.unwrap();
+        let node = Node::start(config(self.dir.path(), |_| {})).await.unwrap();
+        (self.url, self.node) = (node.url(), Some(node));
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.url, KEY).await
+    }
+
+    pub(crate) async fn client_with(&self, bearer: &str) -> Client {
+        Client::connect(&self.url, bearer).await
+    }
+}
+
+fn config(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::defaults(Mode::Serve);
+    config.data_dir = dir.to_owned();
+    config.listen = "127.0.0.1:0".parse().unwrap();
+    config.keys.dev_secret_key = Some(KEY.to_owned().into());
+    config.keys.dev_secret_key_2 = Some(OTHER_KEY.to_owned().into());
+    change(&mut config);
+    config
+}
+
+/// Adds the bearer to every call.
+#[derive(Clone)]
+pub(crate) struct Bearer(MetadataValue<tonic::metadata::Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+type Via = InterceptedService<Channel, Bearer>;
+
+/// All services over one connection.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) sessions: SessionServiceClient<Via>,
+    pub(crate) channels: ChannelServiceClient<Via>,
+    pub(crate) workers: WorkerServiceClient<Via>,
+}
+
+impl Client {
+    pub(crate) async fn connect(url: &str, bearer: &str) -> Self {
+        let channel = Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        let via = InterceptedService::new(channel, Bearer(format!("Bearer {bearer}").parse().unwrap()));
+        Self {
+            sessions: SessionServiceClient::new(via.clone()),
+            channels: ChannelServiceClient::new(via.clone()),
+            workers: WorkerServiceClient::new(via),
+        }
+    }
+
+    /// Creates a session of task `task`, with or without a name.
+    pub(crate) async fn create(&self, external_id: Option<&str>) -> CreateSessionResponse {
+        self.sessions.clone().create_session(create_request(external_id)).await.unwrap().into_inner()
+    }
+
+    /// Appends a record and returns its number.
+    pub(crate) async fn append(&self, session: &str, direction: Direction, body: &str) -> Result<u64, Status> {
+        let appended = self.channels.clone().append(append_request(session, direction, body)).await?.into_inner();
+        Ok(appended.start.unwrap().seq_num)
+    }
+}
+
+pub(crate) fn create_request(external_id: Option<&str>) -> CreateSessionRequest {
+    CreateSessionRequest {
+        external_id: external_id.map(Into::into),
+        r#type: "chat.agent".into(),
+        task_identifier: "task".into(),
+        trigger_config: Some(TriggerConfig { base_payload_json: r#"{"chatId":"c"}"#.into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn channel(session: &str, direction: Direction) -> Option<ChannelRef> {
+    Some(ChannelRef { session: session.into(), name: String::new(), direction: direction.into() })
+}
+
+pub(crate) fn append_request(session: &str, direction: Direction, body: &str) -> AppendRequest {
+    AppendRequest {
+        channel: channel(session, direction),
+        records: vec![NewRecord { headers: vec![], body: body.to_owned().into() }],
+        ..Default::default()
+    }
+}
+
+/// The machine-readable why of a refusal.
+pub(crate) fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt;
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}

@@ -1,0 +1,60 @@
+# What the tests need beside Rust: Python with venv, Node.js with npm, and from their registries the pinned clients.
+# Sourced by tests/run.
+
+# The SDK asks for this much.
+NODE_MAJOR_MIN=18
+
+install() {
+    need_rust
+    local packages=()
+    has_python || packages+=(python3 python3-venv)
+    has_node || packages+=(nodejs npm)
+    command -v cc >/dev/null || packages+=(gcc libc6-dev)
+    if [[ ${#packages[@]} -gt 0 ]]; then install_packages "${packages[@]}"; fi
+    has_python || give_up "python3 with the module venv is still missing"
+    has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
+    install_python_clients
+    install_node_clients
+}
+
+has_python() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+has_node() {
+    command -v npm >/dev/null && node -e "process.exit(+(parseInt(process.versions.node) < $NODE_MAJOR_MIN))" 2>/dev/null
+}
+
+need_rust() {
+    command -v cargo >/dev/null || give_up "cargo is missing; install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"
+    cargo fmt --version >/dev/null 2>&1 || give_up "rustfmt is missing; try: rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || give_up "clippy is missing; try: rustup component add clippy"
+}
+
+install_packages() {
+    if ! command -v apt-get >/dev/null; then give_up "install these with your package manager: $*"; fi
+    if [[ $(id -u) -ne 0 ]]; then give_up "not allowed to install; run as root: apt-get install $*"; fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# Once per state of the requirements; a stamp is written when all of it is there.
+install_python_clients() {
+    local wanted=tests/clients/python/requirements.txt stamp=$VENV/installed
+    if [[ -x $VENV/bin/python ]] && cmp -s "$wanted" "$stamp"; then return; fi
+    rm -rf "$VENV"
+    python3 -m venv "$VENV"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" "$stamp"
+}
+
+install_node_clients() {
+    local folder=tests/clients/node
+    local stamp=$folder/node_modules/.installed
+    if grep -q '"resolved"' $folder/package-lock.json; then give_up "$folder/package-lock.json names registry hosts; see $folder/.npmrc"; fi
+    if cmp -s $folder/package-lock.json "$stamp"; then return; fi
+    (cd $folder && npm ci --no-audit --no-fund --loglevel=error)
+    cp $folder/package-lock.json "$stamp"
+}
+
+give_up() {
+    printf 'tests/run: %s\n' "$*" >&2
+    exit 1
+}

@@ -1,0 +1,63 @@
+# Steps, their durations and their counts. Sourced by tests/run.
+
+PASSED=0
+FAILED=0
+TABLE=()
+ONLY=("$@")
+
+wanted() {
+    local name=$1 only
+    [[ ${#ONLY[@]} -eq 0 || $name == install ]] && return 0
+    for only in "${ONLY[@]}"; do [[ $name == "$only"* ]] && return 0; done
+    return 1
+}
+
+# Runs a function as a step. What it prints decides its counts; a step that counts nothing is one check.
+step() {
+    local name=$1 function=$2 began=$SECONDS log code=0 passed failed
+    wanted "$name" || return 0
+    log=$WORK/${name//[^a-z0-9]/-}.log
+    printf '\n== %s\n' "$name"
+    # In a subshell with its own `set -e`, which an `if` or `||` would switch off.
+    set +e
+    (set -e; "$function") 2>&1 | tee "$log"
+    code=${PIPESTATUS[0]}
+    set -e
+    read -r passed failed < <(counts "$log")
+    if [[ $((passed + failed)) -eq 0 ]]; then
+        passed=$((code == 0)) failed=$((code != 0))
+    elif [[ $code -ne 0 && $failed -eq 0 ]]; then
+        failed=1 # something beside the tests failed, the compiler for example
+    fi
+    PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed))
+    TABLE+=("$(printf '%-20s %7d %7d %6ds' "$name" "$passed" "$failed" "$((SECONDS - began))")")
+    printf '== %s: %d passed, %d failed, %d s\n' "$name" "$passed" "$failed" "$((SECONDS - began))"
+    if [[ $name == install && $code -ne 0 ]]; then exit 1; fi
+}
+
+# Passed and failed of a log: cargo-nextest, cargo test, and our own suites each have their last line.
+counts() {
+    sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        /^ *Summary \[/ {
+            # a test that ran out of time or was not run at all has not passed
+            for (i = 1; i < NF; i++) {
+                if ($(i + 1) ~ /^tests?$/) { split($i, n, "/"); total = n[length(n)] }
+                if ($(i + 1) ~ /^passed/) ok = $i
+            }
+            passed += ok; failed += total - ok
+        }
+        /^test result: / { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) passed += $i; if ($(i + 1) ~ /^failed/) failed += $i } }
+        /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
+        END { print passed + 0, failed + 0 }'
+}
+
+report() {
+    local code=$?
+    # Ended before the last step: that is a failure too.
+    if [[ $code -ne 0 && $FAILED -eq 0 ]]; then FAILED=1; fi
+    printf '\n%-20s %7s %7s %7s\n' step passed failed time
+    if [[ ${#TABLE[@]} -gt 0 ]]; then printf '%s\n' "${TABLE[@]}"; fi
+    printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+    if [[ $FAILED -ne 0 || $PASSED -eq 0 ]]; then exit 1; fi
+    exit 0
+}
