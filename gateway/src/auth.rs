@@ -76,7 +76,12 @@ impl Caller {
     }
 }
 
-fn with_authorization<T>(authorization: &MetadataValue<Ascii>, message: T) -> tonic::Request<T> {
+/// A call in the name of whoever holds a signed URL: its token is all there is, and the services judge it.
+pub(crate) fn url_bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
+    format!("Bearer {token}").parse().map_err(|_| Failure::invalid_url())
+}
+
+pub(crate) fn with_authorization<T>(authorization: &MetadataValue<Ascii>, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("authorization", authorization.clone());
     request

@@ -41,8 +41,7 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Capped<MAX> {
             Declared::Nothing => read(&mut body, MAX, 0).await,
         };
         if let Err(failure) = read {
-            // What was sent in vain is not the answer's business: it goes out either way.
-            let _ = tokio::time::timeout(DISCARD_TIME_MAX, discard(body)).await;
+            discard_rest(body).await;
             return Err(failure);
         }
         read.map(Self)
@@ -84,6 +83,12 @@ async fn read(body: &mut Body, bytes_max: usize, expected: usize) -> Result<Byte
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Reads what a client still sends of a body that was refused, within bounds.
+pub(crate) async fn discard_rest(body: Body) {
+    // What was sent in vain is not the answer's business: it goes out either way.
+    let _ = tokio::time::timeout(DISCARD_TIME_MAX, discard(body)).await;
 }
 
 async fn discard(mut body: Body) {

@@ -58,6 +58,14 @@ pub(crate) enum Route {
     ReadWaitpoint,
     /// A waitpoint is completed.
     CompleteWaitpoint,
+    /// A signed URL to store a session's snapshot or a packet.
+    PresignPut,
+    /// A signed URL to fetch one.
+    PresignGet,
+    /// The conversation.
+    Transcript,
+    /// A signed URL itself.
+    Blob,
     /// Authentication and tokens.
     Tokens,
 }
@@ -74,6 +82,8 @@ impl Route {
             Self::CreateSession | Self::WaitOnChannel | Self::Trigger | Self::CreateWaitpoint => "Something went wrong",
             Self::EndAndContinue => "Failed to swap session run",
             Self::Suspend => "Failed to wait for waitpoint token",
+            Self::PresignPut | Self::PresignGet => "Failed to generate presigned URL: Internal Server Error",
+            Self::Transcript => "Failed to read transcript",
             Self::List(_)
             | Self::ReadSession
             | Self::ChangeSession
@@ -84,6 +94,7 @@ impl Route {
             | Self::ChangeRun
             | Self::ReadWaitpoint
             | Self::CompleteWaitpoint
+            | Self::Blob
             | Self::Tokens => "Internal Server Error",
         }
     }
@@ -130,6 +141,11 @@ impl Failure {
 
     pub(crate) fn invalid_api_key() -> Self {
         Self::error(StatusCode::UNAUTHORIZED, "Invalid API key")
+    }
+
+    /// A signed URL that does not count. Says no more, as the stores that clients know.
+    pub(crate) fn invalid_url() -> Self {
+        Self::error(StatusCode::FORBIDDEN, "The URL is invalid or has expired")
     }
 
     pub(crate) fn too_large() -> Self {
@@ -205,6 +221,24 @@ impl Failure {
         };
         let internal = || refuse(StatusCode::INTERNAL_SERVER_ERROR, route.internal_text());
         match reason {
+            // Clients take any other answer for a transcript that is not there, and read the snapshot instead.
+            R::Unspecified
+            | R::Internal
+            | R::DataLoss
+            | R::OutcomeUnknown
+            | R::BackendUnavailable
+            | R::TranscriptUnreadable
+                if route == Route::Transcript =>
+            {
+                Self::error(StatusCode::BAD_GATEWAY, route.internal_text())
+            }
+            R::Unauthenticated | R::PermissionDenied if route == Route::Blob => Self::invalid_url(),
+            R::BackendUnavailable if matches!(route, Route::PresignPut | Route::PresignGet) => {
+                Self::error(StatusCode::INTERNAL_SERVER_ERROR, format!("Failed to generate presigned URL: {said}"))
+            }
+            R::BlobNotFound => Self::error(StatusCode::NOT_FOUND, "Not found").retry(false),
+            R::BlobTooLarge => Self::too_large(),
+            R::TranscriptUnreadable => internal(),
             R::Unspecified | R::Internal | R::DataLoss | R::OutcomeUnknown => internal(),
             R::InvalidArgument => fields::invalid(status, route),
             R::ExternalIdReserved => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
@@ -285,8 +319,10 @@ impl Failure {
 
     fn session_not_found(route: Route) -> Self {
         match route {
-            Route::ReadSession | Route::ReadChannel => Self::error(StatusCode::NOT_FOUND, "Not found").retry(false),
-            Route::EndAndContinue | Route::AppendIn | Route::AppendOther => {
+            Route::ReadSession | Route::ReadChannel | Route::PresignGet | Route::Transcript | Route::Blob => {
+                Self::error(StatusCode::NOT_FOUND, "Not found").retry(false)
+            }
+            Route::EndAndContinue | Route::AppendIn | Route::AppendOther | Route::PresignPut => {
                 Self::error(StatusCode::NOT_FOUND, "Resource not found")
             }
             Route::Initialize => Self::plain(StatusCode::NOT_FOUND, "Session not found"),
@@ -333,6 +369,10 @@ impl Failure {
             | Route::CreateWaitpoint
             | Route::ReadWaitpoint
             | Route::CompleteWaitpoint
+            | Route::PresignPut
+            | Route::PresignGet
+            | Route::Transcript
+            | Route::Blob
             | Route::Tokens => Self::error(StatusCode::UNPROCESSABLE_ENTITY, "Session is closed"),
         }
     }

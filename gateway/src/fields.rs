@@ -53,11 +53,14 @@ fn without_fields(status: &Status, route: Route) -> Failure {
 fn place(field: &str, route: Route) -> Place {
     let head = field.split(['.', '[']).next().unwrap_or_default();
     let of_channel = matches!(route, Route::Initialize | Route::ReadChannel | Route::AppendIn | Route::AppendOther);
-    let of_session = of_channel || matches!(route, Route::ReadSession | Route::ChangeSession | Route::EndAndContinue);
+    let of_session = of_channel
+        || matches!(route, Route::ReadSession | Route::ChangeSession | Route::EndAndContinue | Route::Transcript);
     match head {
         "session" if of_session => Place::Params,
         "channel" | "name" | "direction" if of_channel => Place::Params,
-        "run_id" | "waitpoint_id" => Place::Params,
+        "run_id" | "waitpoint_id" | "target" => Place::Params,
+        "content_type" | "size_bytes" => Place::Headers,
+        "limit" | "before" if route == Route::Transcript => Place::Query,
         "task_identifier" if route == Route::Trigger => Place::Params,
         "part_id" | "start" | "idle_timeout_ms" => Place::Headers,
         "after_seq_num" => Place::Query,
@@ -113,6 +116,10 @@ fn whole_path(field: &str, route: Route) -> Option<&'static str> {
         "channel.session" => "session",
         "channel.name" | "name" => "channel",
         "channel.direction" => "io",
+        "target.session" => "session",
+        "target.packet" => "packet",
+        "content_type" => "Content-Type",
+        "size_bytes" => "Content-Length",
         "run_id" => "runId",
         "waitpoint_id" => "waitpointId",
         "task_identifier" if route == Route::Trigger => "taskId",

@@ -6,6 +6,8 @@
 //! → `json` or `sse`; refused anywhere on the way it ends in `error`.
 
 mod auth;
+mod base_url;
+mod blobs;
 mod body;
 mod cors;
 mod error;
@@ -36,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Failure,
     realtime::{append, initialize, read, records},
-    rest::{metadata, runs, sessions, tokens, trigger, waitpoints, waits},
+    rest::{metadata, presign, runs, sessions, tokens, transcript, trigger, waitpoints, waits},
 };
 
 /// What the gateway has to be told.
@@ -79,6 +81,11 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
         .route(paths::SESSION_CLOSE, post(sessions::close::<A>))
         .route(paths::SESSION_END_AND_CONTINUE, post(sessions::end_and_continue::<A>))
         .route(paths::SESSION_RUNS, get(sessions::runs::<A>))
+        .route(paths::SESSION_SNAPSHOT_URL, put(presign::put_snapshot::<A>).get(presign::get_snapshot::<A>))
+        .route(paths::SESSION_TRANSCRIPT, get(transcript::get::<A>))
+        .route(paths::PACKET_PUT, put(presign::put_packet::<A>))
+        .route(paths::PACKET_GET, get(presign::get_packet::<A>))
+        .route(paths::BLOB, put(blobs::put::<A>).get(blobs::get::<A>))
         .route(paths::RUNS, get(runs::list::<A>))
         .route(paths::RUN, get(runs::get::<A>))
         .route(paths::RUN_CANCEL, post(runs::cancel::<A>))

@@ -19,6 +19,8 @@ pub(crate) const SESSION: &str = "/api/v1/sessions/{session}";
 pub(crate) const SESSION_CLOSE: &str = "/api/v1/sessions/{session}/close";
 pub(crate) const SESSION_END_AND_CONTINUE: &str = "/api/v1/sessions/{session}/end-and-continue";
 pub(crate) const SESSION_RUNS: &str = "/api/v1/sessions/{session}/runs";
+pub(crate) const SESSION_SNAPSHOT_URL: &str = "/api/v1/sessions/{session}/snapshot-url";
+pub(crate) const SESSION_TRANSCRIPT: &str = "/api/v1/sessions/{session}/transcript";
 
 /// The reserved pair and the named ones have the same four routes.
 pub(crate) const CHANNELS: [&str; 2] =
@@ -42,6 +44,12 @@ pub(crate) const WAITPOINTS: &str = "/api/v1/waitpoints/tokens";
 pub(crate) const WAITPOINT: &str = "/api/v1/waitpoints/tokens/{waitpoint}";
 pub(crate) const WAITPOINT_COMPLETE: &str = "/api/v1/waitpoints/tokens/{waitpoint}/complete";
 
+/// A packet's path may itself hold slashes. The two versions are what today's clients ask for.
+pub(crate) const PACKET_PUT: &str = "/api/v2/packets/{*packet}";
+pub(crate) const PACKET_GET: &str = "/api/v1/packets/{*packet}";
+/// Below [`continuo_proto::BLOBS_PATH`].
+pub(crate) const BLOB: &str = "/blobs/{token}";
+
 pub(crate) const CLAIMS: &str = "/api/v1/auth/jwt/claims";
 pub(crate) const PUBLIC_TOKENS: &str = "/api/v1/auth/public-tokens";
 
@@ -60,6 +68,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 impl Params {
     fn of(pattern: &str, path: &str) -> Self {
         let name = |segment: &str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.to_owned());
+        if let Some((head, rest)) = pattern.split_once("{*") {
+            // The wildcard is last, and takes what is left with its slashes.
+            let skipped: usize = path.split('/').take(head.matches('/').count()).map(|segment| segment.len() + 1).sum();
+            return Self(vec![(rest.trim_end_matches('}').to_owned(), path.get(skipped..).unwrap_or("").to_owned())]);
+        }
         let pairs = pattern.split('/').zip(path.split('/'));
         Self(pairs.filter_map(|(segment, value)| Some((name(segment)?, value.to_owned()))).collect())
     }
@@ -121,6 +134,19 @@ mod tests {
         fn decoding_never_panics(raw in "[%0-9a-fA-F\\PC]{0,60}") {
             let _ = decode(&raw);
         }
+    }
+
+    #[test]
+    fn a_packet_keeps_its_slashes() {
+        let packet = |path: &str| Params::of(PACKET_PUT, path).get("packet").ok();
+        assert_eq!(packet("/api/v2/packets/run_1/a%2Fb/c%20d").as_deref(), Some("run_1/a/b/c d"));
+        assert_eq!(packet("/api/v2/packets//a/").as_deref(), Some("/a/"));
+        assert_eq!(packet("/api/v2/packets/a%zz"), None);
+    }
+
+    #[test]
+    fn blobs_are_where_their_urls_say() {
+        assert_eq!(BLOB, format!("{}{{token}}", continuo_proto::BLOBS_PATH));
     }
 
     #[test]

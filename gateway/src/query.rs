@@ -81,6 +81,12 @@ impl Query {
         Ok((from.max(since), to))
     }
 
+    /// A whole number.
+    pub(crate) fn whole(&self, name: &'static str) -> Result<Option<i32>, Failure> {
+        let Some(text) = self.one(name).map(str::trim) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| not_a_whole_number(name, text))
+    }
+
     fn milliseconds(&self, name: &'static str) -> Result<Option<i64>, Failure> {
         let Some(text) = self.one(name).map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| not_a_whole_number(name, text))

@@ -1,5 +1,7 @@
 //! The services of another process, as the server traits: what the gateway stands on when it runs by itself.
 
+use continuo_proto::v1::blob_service_client::BlobServiceClient;
+use continuo_proto::v1::blob_service_server::BlobService;
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;
 use continuo_proto::v1::channel_service_server::ChannelService;
 use continuo_proto::v1::run_service_client::RunServiceClient;
@@ -19,6 +21,7 @@ pub struct Upstream {
     channels: ChannelServiceClient<Channel>,
     runs: RunServiceClient<Channel>,
     tokens: TokenServiceClient<Channel>,
+    blobs: BlobServiceClient<Channel>,
 }
 
 impl Upstream {
@@ -29,7 +32,8 @@ impl Upstream {
             sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
             channels: ChannelServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
             runs: RunServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
-            tokens: TokenServiceClient::new(channel).max_decoding_message_size(message_bytes_max),
+            tokens: TokenServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
+            blobs: BlobServiceClient::new(channel).max_decoding_message_size(message_bytes_max),
         })
     }
 }
@@ -57,6 +61,7 @@ forward!(SessionService by sessions {
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse;
     end_and_continue(EndAndContinueRequest) -> EndAndContinueResponse;
     list_session_runs(ListSessionRunsRequest) -> ListSessionRunsResponse;
+    get_transcript(GetTranscriptRequest) -> GetTranscriptResponse;
 });
 
 forward!(RunService by runs {
@@ -107,6 +112,22 @@ forward!(ChannelService by channels {
 
     async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Self::AttachStream>, Status> {
         self.channels.clone().attach(until_error(request)).await
+    }
+);
+
+forward!(BlobService by blobs {
+    presign_put(PresignPutRequest) -> PresignPutResponse;
+    presign_get(PresignGetRequest) -> PresignGetResponse;
+}
+    type GetBlobStream = Streaming<GetBlobResponse>;
+
+    // A blob that was cut ends here without its last part, and is refused upstream for that.
+    async fn put_blob(&self, request: Request<Streaming<PutBlobRequest>>) -> Result<Response<PutBlobResponse>, Status> {
+        self.blobs.clone().put_blob(until_error(request)).await
+    }
+
+    async fn get_blob(&self, request: Request<GetBlobRequest>) -> Result<Response<Self::GetBlobStream>, Status> {
+        self.blobs.clone().get_blob(request).await
     }
 );
 

@@ -7,6 +7,7 @@ pub mod v1 {
     tonic::include_proto!("continuo.v1");
 }
 
+pub mod in_process;
 #[cfg(feature = "worker")]
 pub mod worker;
 
@@ -16,6 +17,8 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 pub const ERROR_DOMAIN: &str = "continuo";
 /// Initial metadata of a settled read.
 pub const SETTLED_METADATA: &str = "continuo-settled";
+/// Where blobs are put and fetched over HTTP; the token of the URL follows.
+pub const BLOBS_PATH: &str = "/blobs/";
 
 /// Everything the HTTP gateway needs, as the server traits: the services themselves in one process, or clients of them.
 pub trait Api:
@@ -23,6 +26,7 @@ pub trait Api:
     + v1::channel_service_server::ChannelService
     + v1::run_service_server::RunService
     + v1::token_service_server::TokenService
+    + v1::blob_service_server::BlobService
     + Clone
 {
 }
@@ -32,6 +36,7 @@ impl<T> Api for T where
         + v1::channel_service_server::ChannelService
         + v1::run_service_server::RunService
         + v1::token_service_server::TokenService
+        + v1::blob_service_server::BlobService
         + Clone
 {
 }

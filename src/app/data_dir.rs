@@ -1,4 +1,4 @@
-//! The data directory: the database, the log, and the node's own secrets, each in a file that only its owner reads.
+//! The data directory: the database, the log, the blobs, and the node's own secrets, each in a file that only its owner reads.
 
 use anyhow::{Context, Result};
 use std::fs::{self, OpenOptions};
@@ -21,6 +21,10 @@ impl DataDir {
 
     pub(super) fn log(&self) -> PathBuf {
         self.0.join("log")
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
     }
 
     pub(super) fn master_key(&self) -> PathBuf {

@@ -4,6 +4,7 @@ use super::data_dir::DataDir;
 use crate::config::Config;
 use crate::{server, tasks::Tasks};
 use anyhow::{Context, Result};
+use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey, keys};
 use continuo_database::{Database, SqlStore};
 use continuo_domain::EnvironmentId;
@@ -13,7 +14,7 @@ use continuo_embedded_log::{EmbeddedLog, Options as LogOptions};
 use continuo_grpc::{Admin, Limits, Services};
 use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
 use continuo_ports::{Clock, Environments};
-use continuo_usecases::{Administration, Core, Ports, Settings};
+use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -42,7 +43,8 @@ impl Node {
 
         let tasks = Tasks::new(CancellationToken::new());
         let core = parts.core(&config, tasks.stopping().clone())?;
-        let services = Services::new(core.clone(), tasks.tracker().clone());
+        let blobs = Blobs::new(core.clone(), parts.blobs.clone(), parts.credentials.clone());
+        let services = Services::new(core.clone(), blobs, tasks.tracker().clone());
         let admin = Admin::new(parts.administration()?, Some(&parts.admin_key(&config)?));
         let limits = Limits { message_bytes_max: config.message_bytes_max() };
         let grpc = continuo_grpc::router(services.clone(), admin, limits).await?;
@@ -124,6 +126,7 @@ struct Parts {
     database: Database,
     store: Arc<SqlStore>,
     log: Arc<EmbeddedLog>,
+    blobs: Arc<BlobFiles>,
     credentials: Arc<Credentials>,
 }
 
@@ -143,7 +146,9 @@ impl Parts {
         options.segment_bytes = config.channel_log.segment_bytes;
         let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await?;
         let log = Arc::new(log.map_err(explain).context("cannot open the channel log")?);
-        Ok(Self { data_dir, clock, database, store, log, credentials })
+        // After the log: its lock says that no other process has this directory.
+        let blobs = Arc::new(BlobFiles::open(data_dir.blobs()).context("cannot open the directory of blobs")?);
+        Ok(Self { data_dir, clock, database, store, log, blobs, credentials })
     }
 
     fn core(&self, config: &Config, stopping: CancellationToken) -> Result<Core> {

@@ -35,6 +35,8 @@ pub enum CredentialProblem {
     UnknownSubject,
     /// A run token that is forged or past its life.
     InvalidRunToken,
+    /// The token of a signed URL that is forged or past its life.
+    InvalidUrl,
 }
 
 impl CredentialProblem {
@@ -46,6 +48,7 @@ impl CredentialProblem {
             Self::InvalidToken => "Public Access Token is invalid",
             Self::UnknownSubject => "Invalid Public Access Token",
             Self::InvalidRunToken => "Run token is invalid",
+            Self::InvalidUrl => "The URL is invalid or has expired",
         }
     }
 }
@@ -188,6 +191,18 @@ pub enum Error {
     /// No such waitpoint in this environment.
     #[error("Waitpoint not found")]
     WaitpointNotFound,
+    /// Nothing was stored under this key.
+    #[error("Blob not found")]
+    BlobNotFound,
+    /// A blob is over the limit of its kind.
+    #[error("The blob is larger than {limit_bytes} bytes")]
+    BlobTooLarge {
+        /// [`crate::blob::BlobKey::bytes_max`].
+        limit_bytes: u64,
+    },
+    /// The session's snapshot is not one that messages can be read from.
+    #[error("the transcript cannot be read: {0}")]
+    TranscriptUnreadable(&'static str),
     /// A limit of the caller or the node is used up for now.
     #[error("{what} is over its limit; try again later")]
     LimitExceeded {
@@ -246,6 +261,9 @@ pub enum Reason {
     RunNotClaimed,
     BootBackoff,
     WaitpointNotFound,
+    BlobNotFound,
+    BlobTooLarge,
+    TranscriptUnreadable,
     LimitExceeded,
     BackendUnavailable,
     OutcomeUnknown,
@@ -288,6 +306,9 @@ impl Error {
             Self::RunNotClaimed => Reason::RunNotClaimed,
             Self::BootBackoff { .. } => Reason::BootBackoff,
             Self::WaitpointNotFound => Reason::WaitpointNotFound,
+            Self::BlobNotFound => Reason::BlobNotFound,
+            Self::BlobTooLarge { .. } => Reason::BlobTooLarge,
+            Self::TranscriptUnreadable(_) => Reason::TranscriptUnreadable,
             Self::LimitExceeded { .. } => Reason::LimitExceeded,
             Self::Unavailable(_) => Reason::BackendUnavailable,
             Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,

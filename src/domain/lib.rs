@@ -1,9 +1,11 @@
 //! Nouns and rules of Continuo. Nothing here waits, reads a clock or touches the outside: the time is an argument.
 #![warn(missing_docs)]
 
+pub mod blob;
 pub mod channel;
 pub mod error;
 pub mod id;
+pub mod json;
 pub mod principal;
 pub mod run;
 pub mod session;

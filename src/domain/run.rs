@@ -6,13 +6,12 @@ pub use machine::{AttemptChange, Holder, RunChange, RunCommand};
 
 use crate::channel::SeqNum;
 use crate::id::{EnvironmentId, RunId, SessionId, WaitpointId};
+use crate::json::Entries;
 use crate::session::{Json, Session, TASK_CHARS_MAX, check_tags, ttl_ms};
 use crate::text::bounded;
 use crate::time::Timestamp;
 use crate::waitpoint::{IDEMPOTENCY_KEY_CHARS_MAX, Waitpoint};
 use crate::{Result, error::Violations};
-use indexmap::IndexMap;
-use serde_json::value::RawValue;
 
 /// Rounds of probe, trigger and claim before an ensure gives up.
 pub const CLAIM_ROUNDS_MAX: u32 = 3;
@@ -313,25 +312,21 @@ impl NewRun {
 /// had a run before, the marks of a continuation instead of what belonged to the first boot.
 fn boot_payload(session: &Session, previous: Option<&RunId>) -> Result<String> {
     let config = &session.trigger_config;
-    let unreadable = |e: serde_json::Error| crate::Error::internal(format!("stored base payload: {e}"));
-    let mut payload: IndexMap<String, Box<RawValue>> =
-        serde_json::from_str(config.base_payload.as_str()).map_err(unreadable)?;
-    let mut set = |key: &str, value: String| -> Result<()> {
-        payload.insert(key.to_owned(), RawValue::from_string(value).map_err(unreadable)?);
-        Ok(())
-    };
+    let base_payload = config.base_payload.as_str();
+    let unreadable = || crate::Error::internal("a stored base payload is not a JSON object");
+    let mut payload = Entries::parse(base_payload).ok_or_else(unreadable)?;
     if let Some(seconds) = config.idle_timeout_s {
-        set("idleTimeoutInSeconds", seconds.to_string())?;
+        payload.set("idleTimeoutInSeconds", seconds.to_string());
     }
-    set("sessionId", format!("\"{}\"", session.id))?;
+    payload.set("sessionId", format!("\"{}\"", session.id));
     if let Some(previous) = previous {
-        set("continuation", "true".into())?;
-        set("previousRunId", format!("\"{previous}\""))?;
+        payload.set("continuation", "true");
+        payload.set("previousRunId", format!("\"{previous}\""));
         for first_boot in ["message", "messages", "trigger"] {
-            payload.shift_remove(first_boot);
+            payload.remove(first_boot);
         }
     }
-    serde_json::to_string(&payload).map_err(unreadable)
+    Ok(payload.to_string())
 }
 
 /// A run row.

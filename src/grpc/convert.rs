@@ -2,12 +2,14 @@
 //! request spells it; what goes out is printed.
 
 pub(crate) mod admin;
+pub(crate) mod blob;
 pub(crate) mod channel;
 pub(crate) mod page_token;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod time;
 pub(crate) mod token;
+pub(crate) mod transcript;
 pub(crate) mod waitpoint;
 pub(crate) mod worker;
 

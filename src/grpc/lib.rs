@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod admin_service;
+mod blob_service;
 mod channel_service;
 mod convert;
 mod door;

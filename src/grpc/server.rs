@@ -3,6 +3,7 @@
 use crate::{Admin, Services, timeout};
 use continuo_proto::FILE_DESCRIPTOR_SET;
 use continuo_proto::v1::admin_service_server::AdminServiceServer;
+use continuo_proto::v1::blob_service_server::BlobServiceServer;
 use continuo_proto::v1::channel_service_server::ChannelServiceServer;
 use continuo_proto::v1::run_service_server::RunServiceServer;
 use continuo_proto::v1::session_service_server::SessionServiceServer;
@@ -58,12 +59,13 @@ impl Health {
 }
 
 /// Names health checks may ask for; the empty one is the node.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "",
     <SessionServiceServer<Services> as NamedService>::NAME,
     <ChannelServiceServer<Services> as NamedService>::NAME,
     <RunServiceServer<Services> as NamedService>::NAME,
     <TokenServiceServer<Services> as NamedService>::NAME,
+    <BlobServiceServer<Services> as NamedService>::NAME,
     <WorkerServiceServer<Services> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
 ];
@@ -81,6 +83,7 @@ pub async fn router(services: Services, admin: Admin, limits: Limits) -> Result<
         .add_service(ChannelServiceServer::new(services.clone()).max_decoding_message_size(max))
         .add_service(RunServiceServer::new(services.clone()).max_decoding_message_size(max))
         .add_service(TokenServiceServer::new(services.clone()).max_decoding_message_size(max))
+        .add_service(BlobServiceServer::new(services.clone()).max_decoding_message_size(max))
         .add_service(WorkerServiceServer::new(services).max_decoding_message_size(max))
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(max))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter.clone())))

@@ -4,7 +4,7 @@ use crate::door;
 use crate::status::of_error;
 use continuo_domain::Error;
 use continuo_domain::principal::Principal;
-use continuo_usecases::Core;
+use continuo_usecases::{Blobs, Core};
 use futures_util::stream::BoxStream;
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
@@ -18,13 +18,14 @@ pub(crate) type Answer<T> = BoxStream<'static, Result<T, Status>>;
 #[derive(Clone)]
 pub struct Services {
     pub(crate) core: Core,
+    pub(crate) blobs: Blobs,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Services {
     /// The services on their use cases. Whatever they leave running is in `tasks`, and ends once the core is stopping.
-    pub fn new(core: Core, tasks: TaskTracker) -> Self {
-        Self { core, tasks }
+    pub fn new(core: Core, blobs: Blobs, tasks: TaskTracker) -> Self {
+        Self { core, blobs, tasks }
     }
 
     /// Who is calling. The first thing every rpc asks.

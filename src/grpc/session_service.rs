@@ -1,7 +1,7 @@
 //! SessionService.
 
 use crate::Services;
-use crate::convert::{named, page_size, session as convert};
+use crate::convert::{named, page_size, session as convert, transcript};
 use crate::status::of_error;
 use continuo_domain::RunId;
 use continuo_domain::session::PAGE_SIZE_MAX;
@@ -103,8 +103,8 @@ impl SessionService for Services {
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let caller = self.principal(&request).await?;
         let asked = convert::parse_ref("session", &request.get_ref().session).map_err(of_error)?;
-        let core = self.core.clone();
-        self.to_the_end(async move { core.delete_session(&caller, &asked).await }).await?;
+        let blobs = self.blobs.clone();
+        self.to_the_end(async move { blobs.delete_session(&caller, &asked).await }).await?;
         Ok(Response::new(v1::DeleteSessionResponse {}))
     }
 
@@ -130,5 +130,15 @@ impl SessionService for Services {
         let now = self.core.now();
         let session_runs = rows.iter().map(|row| convert::print_session_run(row, now)).collect();
         Ok(Response::new(v1::ListSessionRunsResponse { session_runs }))
+    }
+
+    async fn get_transcript(
+        &self,
+        request: Request<v1::GetTranscriptRequest>,
+    ) -> Result<Response<v1::GetTranscriptResponse>, Status> {
+        let caller = self.principal(&request).await?;
+        let get = transcript::parse(request.into_inner()).map_err(of_error)?;
+        let page = self.blobs.transcript(&caller, get).await.map_err(of_error)?;
+        Ok(Response::new(transcript::print(page)))
     }
 }

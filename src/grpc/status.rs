@@ -82,6 +82,7 @@ fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
         Error::PartIdReused { seq_num } => Some(("seq_num", seq_num.to_string())),
         Error::StaleSnapshot { snapshot } => Some(("snapshot", snapshot.to_string())),
         Error::RunNotReady { status } => Some(("status", (*status).to_owned())),
+        Error::BlobTooLarge { limit_bytes } => Some(("limit_bytes", limit_bytes.to_string())),
         Error::InvalidArgument(_)
         | Error::ExternalIdReserved(_)
         | Error::Unauthenticated(_)
@@ -98,6 +99,8 @@ fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
         | Error::RunNotClaimed
         | Error::BootBackoff { .. }
         | Error::WaitpointNotFound
+        | Error::BlobNotFound
+        | Error::TranscriptUnreadable(_)
         | Error::LimitExceeded { .. }
         | Error::Unavailable(_)
         | Error::OutcomeUnknown(_)
@@ -109,15 +112,21 @@ fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
 
 fn code(reason: Reason) -> Code {
     match reason {
-        Reason::InvalidArgument | Reason::ExternalIdReserved | Reason::RecordTooLarge => Code::InvalidArgument,
+        Reason::InvalidArgument | Reason::ExternalIdReserved | Reason::RecordTooLarge | Reason::BlobTooLarge => {
+            Code::InvalidArgument
+        }
         Reason::Unauthenticated => Code::Unauthenticated,
         Reason::PermissionDenied | Reason::ScopesExceedKey | Reason::OutNeedsSecretKey | Reason::InNeedsSecretKey => {
             Code::PermissionDenied
         }
-        Reason::SessionNotFound | Reason::RunNotFound | Reason::TaskNotFound | Reason::WaitpointNotFound => {
-            Code::NotFound
+        Reason::SessionNotFound
+        | Reason::RunNotFound
+        | Reason::TaskNotFound
+        | Reason::WaitpointNotFound
+        | Reason::BlobNotFound => Code::NotFound,
+        Reason::SessionClosed | Reason::SessionExpired | Reason::RunNotReady | Reason::TranscriptUnreadable => {
+            Code::FailedPrecondition
         }
-        Reason::SessionClosed | Reason::SessionExpired | Reason::RunNotReady => Code::FailedPrecondition,
         Reason::SessionAlreadyClosed
         | Reason::SessionAlreadyExpired
         | Reason::ExternalIdTaken
@@ -161,6 +170,9 @@ fn wire_reason(reason: Reason) -> ErrorReason {
         Reason::RunNotClaimed => ErrorReason::RunNotClaimed,
         Reason::BootBackoff => ErrorReason::BootBackoff,
         Reason::WaitpointNotFound => ErrorReason::WaitpointNotFound,
+        Reason::BlobNotFound => ErrorReason::BlobNotFound,
+        Reason::BlobTooLarge => ErrorReason::BlobTooLarge,
+        Reason::TranscriptUnreadable => ErrorReason::TranscriptUnreadable,
         Reason::LimitExceeded => ErrorReason::LimitExceeded,
         Reason::BackendUnavailable => ErrorReason::BackendUnavailable,
         Reason::OutcomeUnknown => ErrorReason::OutcomeUnknown,

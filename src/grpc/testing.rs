@@ -1,5 +1,6 @@
 //! The services on the real adapters, called through the real router, without a network.
 
+mod blobs;
 mod door;
 mod harness;
 mod requests;

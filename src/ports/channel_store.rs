@@ -14,9 +14,9 @@ pub const READ_BATCH_BYTES_MAX: usize = 1_048_576;
 /// What a follower meets, in order.
 #[derive(Clone, Debug)]
 pub enum ReadEvent {
-    /// The position asked for was trimmed away; reading goes on at `earliest`. At most once, before the first records.
+    /// The number asked for, or the one a slow reader had come to, was trimmed away; reading goes on at `earliest`.
     Gap {
-        /// The number that was asked for.
+        /// The number that would have come next.
         requested: SeqNum,
         /// The first number there is.
         earliest: SeqNum,

@@ -2,6 +2,7 @@
 //! hold every adapter to it, and a change to a trait without a change to its suite is not finished.
 #![warn(missing_docs)]
 
+pub mod blob_store;
 pub mod channel_store;
 pub mod clock;
 pub mod environments;
@@ -10,8 +11,10 @@ pub mod run_store;
 pub mod session_index;
 pub mod session_store;
 pub mod tokens;
+pub mod url_signer;
 pub mod waitpoint_registry;
 
+pub use blob_store::{Blob, BlobBody, BlobStore};
 pub use channel_store::{ChannelStore, ReadEvent};
 pub use clock::{Clock, Ids};
 pub use environments::Environments;
@@ -20,4 +23,5 @@ pub use run_store::RunStore;
 pub use session_index::SessionIndex;
 pub use session_store::SessionStore;
 pub use tokens::Tokens;
+pub use url_signer::UrlSigner;
 pub use waitpoint_registry::WaitpointRegistry;

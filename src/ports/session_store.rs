@@ -116,8 +116,14 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn note_boot(&self, session: &SessionId, event: BootEvent, now: Timestamp) -> Result<Session>;
 
     /// Open sessions whose current run is over, with a change since `since` or a boot that is due: where unread input may
-    /// lie. At most `limit`.
-    async fn sessions_without_live_run(&self, since: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<Session>>;
+    /// lie. Ordered by id, after `after`, at most `limit`.
+    async fn sessions_without_live_run(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        after: Option<&SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>>;
 
     /// Registers a named channel. False, and nothing written, if the session is closed: after a close no channel appears.
     async fn register_channel(&self, session: &SessionId, name: &ChannelName) -> Result<bool>;

@@ -4,11 +4,8 @@
 //! `.in` is the client's text as a JSON string.
 
 use bytes::Bytes;
-use indexmap::IndexMap;
-use serde_json::value::RawValue;
+use continuo_domain::json::Entries;
 use std::borrow::Cow;
-
-type Object = IndexMap<String, Box<RawValue>>;
 
 /// The text a client sent: the envelope's string, or the body itself.
 pub(crate) fn client_text(body: &[u8]) -> Cow<'_, str> {
@@ -20,39 +17,34 @@ pub(crate) fn client_text(body: &[u8]) -> Cow<'_, str> {
 
 /// Does a body of this kind start a run? A JSON object whose `kind` is exactly `stop` or `handover-skip` does not.
 pub(crate) fn boots(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Kind<'a> {
-        #[serde(borrow)]
-        kind: &'a RawValue,
-    }
     let text = client_text(body);
-    let kind = object::<Kind<'_>>(text.as_bytes()).map(|k| k.kind.get());
-    !matches!(kind, Some("\"stop\"" | "\"handover-skip\""))
+    !Entries::parse(&text).is_some_and(|message| message.is("kind", "stop") || message.is("kind", "handover-skip"))
 }
 
 /// The body without `payload.actionSource: "webhook"`, which marks deliveries that only a key may make. Everything else
 /// stays as it is, byte for byte; `None` if there is nothing to remove.
 pub(crate) fn without_webhook_mark(body: &[u8]) -> Option<Bytes> {
-    let mut envelope: Object = serde_json::from_slice(body).ok()?;
-    let Some(data) = envelope.get("data") else { return strip(envelope).map(Bytes::from) };
-    let stripped = match serde_json::from_str::<String>(data.get()) {
-        Ok(text) => serde_json::to_string(&strip(serde_json::from_str(&text).ok()?)?).ok()?,
-        Err(_) => strip(serde_json::from_str(data.get()).ok()?)?,
+    let text = std::str::from_utf8(body).ok()?;
+    let mut envelope = Entries::parse(text)?;
+    let Some(data) = envelope.get("data") else { return strip(text).map(Bytes::from) };
+    let stripped = match serde_json::from_str::<String>(data) {
+        Ok(message) => serde_json::Value::from(strip(&message)?).to_string(),
+        Err(_) => strip(data)?,
     };
-    envelope.insert("data".into(), RawValue::from_string(stripped).ok()?);
-    serde_json::to_string(&envelope).ok().map(Bytes::from)
+    envelope.set("data", stripped);
+    Some(Bytes::from(envelope.to_string()))
 }
 
-fn strip(mut message: Object) -> Option<String> {
-    let mut payload: Object = serde_json::from_str(message.get("payload")?.get()).ok()?;
-    let source: String = serde_json::from_str(payload.get("actionSource")?.get()).ok()?;
-    if source != "webhook" {
+fn strip(message: &str) -> Option<String> {
+    let mut message = Entries::parse(message)?;
+    let payload = message.get("payload")?.to_owned();
+    let mut payload = Entries::parse(&payload)?;
+    if !payload.says("actionSource", "webhook") {
         return None;
     }
-    payload.shift_remove("actionSource");
-    let payload = serde_json::to_string(&payload).ok()?;
-    message.insert("payload".into(), RawValue::from_string(payload).ok()?);
-    serde_json::to_string(&message).ok()
+    payload.remove("actionSource");
+    message.set("payload", payload.to_string());
+    Some(message.to_string())
 }
 
 /// Reads a JSON object. (A struct would be read from an array as well.)
@@ -62,11 +54,8 @@ pub(crate) fn object<'a, T: serde::Deserialize<'a>>(text: &'a [u8]) -> Option<T>
 }
 
 fn envelope_data(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Envelope {
-        data: String,
-    }
-    object::<Envelope>(body).map(|e| e.data)
+    let envelope = Entries::parse(std::str::from_utf8(body).ok()?)?;
+    serde_json::from_str(envelope.get("data")?).ok()
 }
 
 #[cfg(test)]
@@ -95,6 +84,8 @@ mod tests {
         let clean = r#"{"kind":"message","payload":{"b":1.0,"a":[ 1 ]}}"#;
         assert_eq!(without_webhook_mark(marked.as_bytes()).unwrap(), clean);
         assert_eq!(without_webhook_mark(&envelope(marked)).unwrap(), Bytes::from(envelope(clean)));
+        let hidden = r#"{"\ud800":0,"payload":{"action\u0053ource":"w\u0065bhook","actionSource":1}}"#;
+        assert_eq!(without_webhook_mark(hidden.as_bytes()).unwrap(), r#"{"\ud800":0,"payload":{}}"#);
         for other in [r#"{"payload":{"actionSource":"user"}}"#, "webhook", r#"{"actionSource":"webhook"}"#] {
             assert_eq!(without_webhook_mark(other.as_bytes()), None);
             assert_eq!(without_webhook_mark(&envelope(other)), None);

@@ -135,7 +135,7 @@ impl Core {
     }
 
     fn read_when_it_arrives(&self, caller: &Principal, request: ReadChannel) -> Result<ChannelRead> {
-        let place = self.signals.arrival_place()?;
+        let place = self.signals.arrival_place(&caller.environment)?;
         let (core, caller) = (self.clone(), caller.clone());
         let pace = Pace::of(&request);
         let arriving = async move {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 const RUN_SIGNALS_MAX: usize = 1_024;
-/// Subscribers on this node that wait for a session to come into being.
+/// Subscribers of one environment on this node that wait for a session to come into being.
 pub(crate) const ARRIVALS_MAX: usize = 10_000;
 
 /// Something happened to a run that whoever executes it should look at.
@@ -24,7 +24,7 @@ pub(crate) struct Signals {
     timers: Notify,
     runs: broadcast::Sender<RunSignal>,
     arrivals: Mutex<HashMap<(EnvironmentId, String), Weak<Notify>>>,
-    arrival_places: Arc<Semaphore>,
+    arrival_places: Mutex<HashMap<EnvironmentId, Arc<Semaphore>>>,
     /// Which link holds a lease: the last one that took or renewed it.
     holders: Mutex<HashMap<LeaseRef, u64>>,
     links: AtomicU64,
@@ -37,7 +37,7 @@ impl Default for Signals {
             timers: Notify::new(),
             runs: broadcast::Sender::new(RUN_SIGNALS_MAX),
             arrivals: Mutex::default(),
-            arrival_places: Arc::new(Semaphore::new(ARRIVALS_MAX)),
+            arrival_places: Mutex::default(),
             holders: Mutex::default(),
             links: AtomicU64::default(),
         }
@@ -107,11 +107,13 @@ impl Signals {
         }
     }
 
-    /// A place among the subscribers that wait for a session; given back on drop.
-    pub(crate) fn arrival_place(&self) -> Result<OwnedSemaphorePermit> {
+    /// A place among the environment's subscribers that wait for a session; given back on drop.
+    pub(crate) fn arrival_place(&self, environment: &EnvironmentId) -> Result<OwnedSemaphorePermit> {
         let what = "the number of subscribers without a session";
         let full = |_| Error::LimitExceeded { what, retry_after_ms: 1_000 };
-        self.arrival_places.clone().try_acquire_owned().map_err(full)
+        let mut places = self.arrival_places.lock();
+        let places = places.entry(environment.clone()).or_insert_with(|| Arc::new(Semaphore::new(ARRIVALS_MAX)));
+        places.clone().try_acquire_owned().map_err(full)
     }
 
     /// Wakes when a session with this name comes into being. All who wait for one name share an entry.
@@ -124,5 +126,21 @@ impl Signals {
             *entry = Arc::downgrade(&fresh);
             fresh
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_environments_subscribers_take_no_places_of_another() {
+        let signals = Signals::default();
+        let (one, two) = (EnvironmentId::from_body("one"), EnvironmentId::from_body("two"));
+        let mut taken: Vec<_> = (0..ARRIVALS_MAX).map(|_| signals.arrival_place(&one).unwrap()).collect();
+        assert!(matches!(signals.arrival_place(&one), Err(Error::LimitExceeded { .. })));
+        drop(signals.arrival_place(&two).unwrap());
+        taken.pop();
+        drop(signals.arrival_place(&one).unwrap());
     }
 }

@@ -122,12 +122,17 @@ impl Core {
 
     /// Boots open sessions with unread input and no live run, of those that changed since `since` or whose backoff is over.
     pub async fn sweep_boots(&self, since: Timestamp, now: Timestamp) -> Result<u64> {
-        for session in self.ports.sessions.sessions_without_live_run(since, now, PAGE).await? {
-            if let Err(error) = self.boot_for_unread(&session.tenant.environment, &session.id).await {
-                warn!(session.id = %session.id, error = %error, "unread input waits for the next sweep");
+        let mut after = None;
+        loop {
+            let page = self.ports.sessions.sessions_without_live_run(since, now, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last().map(|s| s.id.clone()) else { return Ok(0) };
+            for session in page {
+                if let Err(error) = self.boot_for_unread(&session.tenant.environment, &session.id).await {
+                    warn!(session.id = %session.id, error = %error, "unread input waits for the next sweep");
+                }
             }
+            after = Some(last);
         }
-        Ok(0)
     }
 
     /// Looks at every active session once: after a crash any of them may have input that no run was started for.

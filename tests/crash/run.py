@@ -20,8 +20,10 @@ from world import CALL_S_MAX, World
 SESSIONS = 3
 # Small, so that segments are sealed, moved and used again while the server dies.
 SEGMENT_BYTES = 8 * 1_048_576
-# A server that needs longer than this for its next acknowledgements has stopped working.
+# A server that needs longer than this for its next acknowledgement has stopped working.
 PROGRESS_S_MAX = 30
+# A slow machine does not get to write as much between two kills.
+LIFE_S_MAX = 5
 
 
 async def make_session(world: World, ledger: Ledger, name: str) -> str:
@@ -58,7 +60,7 @@ async def load(world: World, ledger: Ledger, rng: random.Random) -> list[asyncio
 async def kill_again_and_again(world: World, rng: random.Random, kills: int, deadline: float) -> int:
     done = 0
     while done < kills and time.monotonic() < deadline:
-        await world.await_progress(rng.choice((1, 20, 200, 1_000, 3_000)), PROGRESS_S_MAX)
+        await world.await_progress(rng.choice((1, 20, 200, 1_000, 3_000)), LIFE_S_MAX, PROGRESS_S_MAX)
         # Somewhere within the next batch.
         await asyncio.sleep(rng.uniform(0, 0.02))
         await world.kill()

@@ -106,8 +106,15 @@ class World:
         async with self._progress:
             self._progress.notify_all()
 
-    async def await_progress(self, acknowledgements: int, within_s: float) -> None:
-        """So many more acknowledgements; a server that gives none any more is a failure."""
-        goal = self.acknowledgements + acknowledgements
-        async with self._progress:
-            await asyncio.wait_for(self._progress.wait_for(lambda: self.acknowledgements >= goal), within_s)
+    async def await_progress(self, acknowledgements: int, enough_s: float, first_within_s: float) -> None:
+        """So many more acknowledgements, or what comes in so many seconds; but none at all is a failure."""
+        before = self.acknowledgements
+        await self._await_acknowledgements(before + 1, first_within_s)
+        try:
+            await self._await_acknowledgements(before + acknowledgements, enough_s)
+        except TimeoutError:
+            pass
+
+    async def _await_acknowledgements(self, goal: int, within_s: float) -> None:
+        async with asyncio.timeout(within_s), self._progress:
+            await self._progress.wait_for(lambda: self.acknowledgements >= goal)

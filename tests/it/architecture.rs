@@ -74,7 +74,13 @@ fn adapters_know_their_port_and_one_technology_and_never_each_other() {
 #[test]
 fn only_the_composition_root_joins_ports_and_adapters() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let adapters = ["continuo_database", "continuo_embedded_log", "continuo_credentials", "continuo_in_process"];
+    let adapters = [
+        "continuo_blob_files",
+        "continuo_credentials",
+        "continuo_database",
+        "continuo_embedded_log",
+        "continuo_in_process",
+    ];
     for file in ["server.rs", "tasks.rs", "telemetry.rs", "config.rs", "demo_agent.rs", "cli.rs"] {
         let text = fs::read_to_string(source.join(file)).unwrap();
         for adapter in adapters {

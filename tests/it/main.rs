@@ -2,6 +2,7 @@
 //! crate.)
 
 mod architecture;
+mod blobs;
 mod gateway_alone;
 mod one_port;
 mod readme;

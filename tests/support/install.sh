@@ -11,13 +11,13 @@ install() {
     has_node || packages+=(nodejs npm)
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
     if [[ ${#packages[@]} -gt 0 ]]; then install_packages "${packages[@]}"; fi
-    has_python || give_up "python3 with the module venv is still missing"
+    has_python || give_up "python3, 3.11 or newer, with the module venv is needed"
     has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
     install_python_clients
     install_node_clients
 }
 
-has_python() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+has_python() { python3 -c 'import ensurepip, sys, venv; assert sys.version_info >= (3, 11)' >/dev/null 2>&1; }
 has_node() {
     command -v npm >/dev/null && node -e "process.exit(+(parseInt(process.versions.node) < $NODE_MAJOR_MIN))" 2>/dev/null
 }

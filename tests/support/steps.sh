@@ -1,5 +1,6 @@
 # Steps, their durations and their counts. Sourced by tests/run.
 
+GROUP=
 PASSED=0
 FAILED=0
 TABLE=()
@@ -18,11 +19,18 @@ step() {
     wanted "$name" || return 0
     log=$WORK/${name//[^a-z0-9]/-}.log
     printf '\n== %s\n' "$name"
-    # In a subshell with its own `set -e`, which an `if` or `||` would switch off.
+    # In a subshell with its own `set -e`, which an `if` or `||` would switch off, and in a process group of its own, so
+    # that an interrupted run takes with it what it started.
     set +e
-    (set -e; "$function") 2>&1 | tee "$log"
-    code=${PIPESTATUS[0]}
+    set -m
+    { (set -e; "$function") 2>&1; echo $? >"$log.code"; } | tee "$log" &
+    set +m
+    GROUP=$(jobs -p %%)
+    wait $!
+    GROUP=
     set -e
+    code=$(cat "$log.code")
+    LAST_CODE=$code
     read -r passed failed < <(counts "$log")
     if [[ $((passed + failed)) -eq 0 ]]; then
         passed=$((code == 0)) failed=$((code != 0))
@@ -49,6 +57,11 @@ counts() {
         /^test result: / { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) passed += $i; if ($(i + 1) ~ /^failed/) failed += $i } }
         /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
         END { print passed + 0, failed + 0 }'
+}
+
+interrupted() {
+    if [[ -n $GROUP ]]; then kill -TERM -- "-$GROUP" 2>/dev/null || true; fi
+    exit 143
 }
 
 report() {

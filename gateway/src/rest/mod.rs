@@ -1,11 +1,13 @@
 //! The JSON routes.
 
 pub(crate) mod metadata;
+pub(crate) mod presign;
 pub(crate) mod run_json;
 pub(crate) mod runs;
 pub(crate) mod session_json;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
+pub(crate) mod transcript;
 pub(crate) mod trigger;
 pub(crate) mod waitpoints;
 pub(crate) mod waits;

@@ -5,14 +5,15 @@ use continuo_proto::{
     Api,
     v1::{CompleteWaitpointRequest, CreateWaitpointRequest, GetWaitpointRequest, ListWaitpointsRequest, Waitpoint},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
 use super::{List, Pagination, token_headers, waitpoint_tags, waits::future};
 use crate::{
-    Gateway, Options,
+    Gateway,
     auth::Caller,
+    base_url::BaseUrl,
     body::{self, Capped, MEDIUM_BYTES_MAX, PAYLOAD_BYTES_MAX},
     error::{Failure, Route},
     json, paths,
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) async fn create<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
-    headers: HeaderMap,
+    base: BaseUrl,
     Capped(body): Capped<MEDIUM_BYTES_MAX>,
 ) -> Result<Response, Failure> {
     let mut request = create_request(body::json(&body)?)?;
@@ -33,7 +34,7 @@ pub(crate) async fn create<A: Api>(
     let answer = gateway.api.create_waitpoint(caller.request(request)).await;
     let answer = answer.map_err(|s| Failure::of(&s, Route::CreateWaitpoint))?.into_inner();
     let id = answer.waitpoint.unwrap_or_default().id;
-    let url = url(&gateway.options, &headers, &id);
+    let url = url(&base, &id);
     let scopes = [format!("write:waitpoints:{id}")];
     let mut response = json::response(StatusCode::OK, &json!({ "id": id, "isCached": answer.is_cached, "url": url }));
     response.headers_mut().extend(token_headers(&caller, &answer.public_access_token, &scopes));
@@ -44,13 +45,13 @@ pub(crate) async fn list<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
     query: Query,
-    headers: HeaderMap,
+    base: BaseUrl,
 ) -> Result<Response, Failure> {
     let Page { size, token, cursor } = query.page()?;
     let request = caller.request(ListWaitpointsRequest { page_size: size, page_token: token });
     let answer = gateway.api.list_waitpoints(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?;
     let answer = answer.into_inner();
-    let item = |waitpoint| WaitpointItem::in_list(waitpoint, &gateway.options, &headers);
+    let item = |waitpoint| WaitpointItem::in_list(waitpoint, &base);
     let data: Vec<_> = answer.waitpoints.iter().map(item).collect();
     let pagination = Pagination { next: answer.next_page_token, previous: String::new() };
     Ok(json::response(StatusCode::OK, &List { data, pagination }))
@@ -60,12 +61,12 @@ pub(crate) async fn get<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
     params: Params,
-    headers: HeaderMap,
+    base: BaseUrl,
 ) -> Result<Response, Failure> {
     let request = caller.request(GetWaitpointRequest { waitpoint_id: params.get("waitpoint")? });
     let answer = gateway.api.get_waitpoint(request).await.map_err(|s| Failure::of(&s, Route::ReadWaitpoint))?;
     let waitpoint = answer.into_inner().waitpoint.unwrap_or_default();
-    Ok(json::response(StatusCode::OK, &WaitpointItem::full(&waitpoint, &gateway.options, &headers)))
+    Ok(json::response(StatusCode::OK, &WaitpointItem::full(&waitpoint, &base)))
 }
 
 pub(crate) async fn complete<A: Api>(
@@ -127,16 +128,16 @@ struct WaitpointItem<'a> {
 }
 
 impl<'a> WaitpointItem<'a> {
-    fn full(waitpoint: &'a Waitpoint, options: &Options, headers: &HeaderMap) -> Self {
+    fn full(waitpoint: &'a Waitpoint, base: &BaseUrl) -> Self {
         Self {
             output: waitpoint.output.as_deref(),
             output_type: waitpoint.output_type.as_deref(),
             output_is_error: Some(waitpoint.output_is_error),
-            ..Self::in_list(waitpoint, options, headers)
+            ..Self::in_list(waitpoint, base)
         }
     }
 
-    fn in_list(waitpoint: &'a Waitpoint, options: &Options, headers: &HeaderMap) -> Self {
+    fn in_list(waitpoint: &'a Waitpoint, base: &BaseUrl) -> Self {
         let status = match (&waitpoint.completed_at, waitpoint.output_is_error) {
             (None, _) => "WAITING",
             (Some(_), true) => "TIMED_OUT",
@@ -144,7 +145,7 @@ impl<'a> WaitpointItem<'a> {
         };
         Self {
             id: &waitpoint.id,
-            url: url(options, headers, &waitpoint.id),
+            url: url(base, &waitpoint.id),
             status,
             tags: &waitpoint.tags,
             created_at: time::iso(&waitpoint.created_at.unwrap_or_default()),
@@ -159,14 +160,7 @@ impl<'a> WaitpointItem<'a> {
     }
 }
 
-/// Where the token is completed: on the address we were told, else on the one the caller used.
-fn url(options: &Options, headers: &HeaderMap, id: &str) -> String {
-    let path = paths::WAITPOINT_COMPLETE.replace("{waitpoint}", id);
-    match &options.public_base_url {
-        Some(base) => format!("{}{path}", base.trim_end_matches('/')),
-        None => {
-            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-            format!("http://{host}{path}")
-        }
-    }
+/// Where the token is completed.
+fn url(base: &BaseUrl, id: &str) -> String {
+    base.join(&paths::WAITPOINT_COMPLETE.replace("{waitpoint}", id))
 }

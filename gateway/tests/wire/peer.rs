@@ -8,8 +8,8 @@ use std::{
 };
 
 use continuo_proto::v1::{
-    channel_service_server::ChannelService, run_service_server::RunService, session_service_server::SessionService,
-    token_service_server::TokenService, *,
+    blob_service_server::BlobService, channel_service_server::ChannelService, run_service_server::RunService,
+    session_service_server::SessionService, token_service_server::TokenService, *,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -31,6 +31,7 @@ struct Inner {
     reads_stay_open: bool,
     settled: bool,
     records: Vec<Result<ListRecordsResponse, Status>>,
+    blob: Vec<Result<GetBlobResponse, Status>>,
 }
 
 impl Peer {
@@ -85,6 +86,11 @@ impl Peer {
         self
     }
 
+    pub(crate) fn blob(&self, parts: Vec<Result<GetBlobResponse, Status>>) -> &Self {
+        self.0.lock().unwrap().blob = parts;
+        self
+    }
+
     /// The one call of this type.
     pub(crate) fn the<T: Clone + 'static>(&self) -> T {
         let calls = self.all::<T>();
@@ -103,11 +109,7 @@ impl Peer {
     }
 
     fn record<Req: Clone + Send + 'static>(&self, request: Request<Req>) {
-        let names: Vec<String> = request.metadata().keys().map(|key| format!("{key:?}")).collect();
-        assert_eq!(names.len(), 1, "nothing but the token travels: {names:?}");
-        assert!(request.extensions().is_empty());
-        let authorization =
-            request.metadata().get("authorization").map_or(String::new(), |v| v.to_str().unwrap().to_owned());
+        let authorization = bearer_alone(&request);
         self.0.lock().unwrap().calls.push((Box::new(request.into_inner()), authorization));
     }
 
@@ -126,6 +128,14 @@ impl Peer {
             }
         }
     }
+}
+
+/// The token of a call, which is all that travels with it.
+fn bearer_alone<T>(request: &Request<T>) -> String {
+    let names: Vec<String> = request.metadata().keys().map(|key| format!("{key:?}")).collect();
+    assert_eq!(names.len(), 1, "nothing but the token travels: {names:?}");
+    assert!(request.extensions().is_empty());
+    request.metadata().get("authorization").map_or(String::new(), |v| v.to_str().unwrap().to_owned())
 }
 
 /// A status as the services make it.
@@ -167,6 +177,7 @@ impl SessionService for Peer {
         delete_session(DeleteSessionRequest) -> DeleteSessionResponse;
         end_and_continue(EndAndContinueRequest) -> EndAndContinueResponse;
         list_session_runs(ListSessionRunsRequest) -> ListSessionRunsResponse;
+        get_transcript(GetTranscriptRequest) -> GetTranscriptResponse;
     }
 }
 
@@ -275,5 +286,43 @@ impl ChannelService for Peer {
 
     async fn attach(&self, _: Request<Streaming<AttachRequest>>) -> Result<Response<Self::AttachStream>, Status> {
         Err(Status::unimplemented("not a gateway's call"))
+    }
+}
+
+#[async_trait::async_trait]
+impl BlobService for Peer {
+    type GetBlobStream = Items<GetBlobResponse>;
+
+    async fn presign_put(&self, request: Request<PresignPutRequest>) -> Result<Response<PresignPutResponse>, Status> {
+        self.handle(request)
+    }
+
+    async fn presign_get(&self, request: Request<PresignGetRequest>) -> Result<Response<PresignGetResponse>, Status> {
+        self.handle(request)
+    }
+
+    /// Recorded as all its parts, up to an error if there is one. Refuses after the first part, as the services may.
+    async fn put_blob(&self, request: Request<Streaming<PutBlobRequest>>) -> Result<Response<PutBlobResponse>, Status> {
+        let authorization = bearer_alone(&request);
+        let mut incoming = request.into_inner();
+        let refusal = self.0.lock().unwrap().refusal.clone();
+        let mut parts = Vec::new();
+        let cut = loop {
+            match incoming.message().await {
+                Ok(Some(part)) => parts.push(part),
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            }
+            if refusal.is_some() {
+                break refusal;
+            }
+        };
+        self.0.lock().unwrap().calls.push((Box::new(parts), authorization));
+        cut.map_or_else(|| Ok(Response::new(PutBlobResponse {})), Err)
+    }
+
+    async fn get_blob(&self, request: Request<GetBlobRequest>) -> Result<Response<Self::GetBlobStream>, Status> {
+        self.handle::<_, ()>(request)?;
+        Ok(Response::new(Box::pin(stream::iter(self.0.lock().unwrap().blob.clone()))))
     }
 }

@@ -40,7 +40,7 @@ async fn the_envelope_holds_the_raw_text_and_the_part_id() {
         append(&peer, IN, &[("x-part-id", "p:1"), ("content-type", "application/json")], text).await;
     assert_eq!(envelope, json!({ "data": text, "id": "p:1" }));
     assert_eq!(request.part_id.as_deref(), Some("p:1"));
-    assert_eq!(request.boot(), Boot::Default);
+    assert_eq!(request.boot(), Boot::Unspecified);
     assert_eq!((request.match_seq_num, request.fencing_token), (None, None));
     let raw = std::str::from_utf8(&request.records[0].body).unwrap();
     assert!(raw.starts_with(r#"{"data":"{\"kind\":\"message\", "#) && raw.ends_with(r#"","id":"p:1"}"#), "{raw}");
@@ -56,28 +56,12 @@ async fn without_a_part_id_the_log_is_promised_nothing() {
     }
 }
 
+/// Whether a body boots a run, and what a caller may say in it, is the service's to decide.
 #[tokio::test]
-async fn a_stop_boots_nothing_but_only_on_the_reserved_in() {
-    let peer = Peer::key();
-    for (path, body, boot) in [
-        (IN, r#"{"kind":"stop"}"#, Boot::Never),
-        (IN, r#"{"message":"x","kind":"handover-skip"}"#, Boot::Never),
-        (IN, r#"{"kind":"message","payload":{"kind":"stop"}}"#, Boot::Default),
-        (IN, r#""stop""#, Boot::Default),
-        (NAMED, r#"{"kind":"stop"}"#, Boot::Default),
-    ] {
-        assert_eq!(append(&peer, path, &[], body).await.0.boot(), boot, "{path} {body}");
-    }
-}
-
-#[tokio::test]
-async fn only_trusted_callers_say_webhook() {
-    let forged = r#"{"kind":"message","payload":{"a":1.50, "actionSource":"webhook","b":[ 2 ]}}"#;
-    let data = async |peer: Peer, path| append(&peer, path, &[], forged).await.1["data"].as_str().unwrap().to_owned();
-    assert_eq!(data(Peer::public(), IN).await, r#"{"kind":"message","payload":{"a":1.50,"b":[ 2 ]}}"#);
-    assert_eq!(data(Peer::public(), NAMED).await, forged);
-    for kind in [CredentialKind::RootKey, CredentialKind::AdditionalKey, CredentialKind::RunToken] {
-        assert_eq!(data(Peer::with(kind), IN).await, forged);
+async fn what_a_body_means_is_left_to_the_service() {
+    for text in [r#"{"kind":"stop"}"#, r#"{"payload":{"a":1.50, "actionSource":"webhook"}}"#] {
+        let (request, envelope) = append(&Peer::public(), IN, &[], text).await;
+        assert_eq!((request.boot(), &envelope["data"]), (Boot::Unspecified, &json!(text)));
     }
 }
 

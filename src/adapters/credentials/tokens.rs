@@ -3,15 +3,17 @@
 use crate::jwt::{self, Claims, NewClaims, Seconds, Unverified};
 use crate::keyring::{Keyring, OpenEnvironment};
 use crate::run_token::{self, RunTokens};
+use crate::url_token::UrlTokens;
 use crate::{MasterKey, keys};
 use async_trait::async_trait;
+use continuo_domain::blob::BlobGrant;
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::{Credential, Principal, RunClaim, Scope};
 use continuo_domain::session::Tenant;
 use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
 use continuo_ports::environments::{Environment, KeyOwner, RotatedKey};
 use continuo_ports::tokens::NewPublicToken;
-use continuo_ports::{Clock, Environments, Tokens};
+use continuo_ports::{Clock, Environments, Tokens, UrlSigner};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,13 +22,15 @@ pub struct Credentials {
     clock: Arc<dyn Clock>,
     keyring: Keyring,
     run_tokens: RunTokens,
+    url_tokens: UrlTokens,
 }
 
 impl Credentials {
     /// Over the environments of a database and the server's master key.
     pub fn new(environments: Arc<dyn Environments>, clock: Arc<dyn Clock>, master_key: MasterKey) -> Self {
         let run_tokens = RunTokens::new(&master_key);
-        Self { clock, keyring: Keyring::new(environments, master_key), run_tokens }
+        let url_tokens = UrlTokens::new(&master_key);
+        Self { clock, keyring: Keyring::new(environments, master_key), run_tokens, url_tokens }
     }
 
     /// Forgets what is remembered of the database, so that a change made in this process counts at once. To be called after
@@ -161,6 +165,16 @@ impl Tokens for Credentials {
 
     async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String> {
         Ok(self.run_tokens.sign(environment, claim, expires_at))
+    }
+}
+
+impl UrlSigner for Credentials {
+    fn sign(&self, grant: &BlobGrant) -> String {
+        self.url_tokens.sign(grant)
+    }
+
+    fn verify(&self, token: &str) -> Result<BlobGrant> {
+        self.url_tokens.verify(token, self.clock.now())
     }
 }
 

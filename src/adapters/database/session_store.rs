@@ -126,8 +126,18 @@ impl SessionStore for SqlStore {
         self.change(session.clone(), now, move |session| note(&mut session.boot, event, now)).await
     }
 
-    async fn sessions_without_live_run(&self, since: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<Session>> {
-        sessions::all(self.database.readers(), without_live_run(since, now).limit(u64::from(limit))).await
+    async fn sessions_without_live_run(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        after: Option<&SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        let mut candidates = without_live_run(since, now).limit(u64::from(limit));
+        if let Some(after) = after {
+            candidates = candidates.filter(session::Column::Id.gt(after.as_str()));
+        }
+        sessions::all(self.database.readers(), candidates).await
     }
 
     async fn register_channel(&self, session: &SessionId, name: &ChannelName) -> Result<bool> {
@@ -324,7 +334,6 @@ pub(crate) fn without_live_run(since: Timestamp, now: Timestamp) -> sea_orm::Sel
         .filter(session::Column::ClosedAtMs.is_null())
         .filter(unexpired(now))
         .filter(Condition::any().add(run::Column::Id.is_null()).add(run::Column::Status.is_in(over)))
-        .order_by_asc(session::Column::UpdatedAtMs)
         .order_by_asc(session::Column::Id)
 }
 

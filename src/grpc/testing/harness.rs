@@ -1,6 +1,7 @@
 //! A node in a temporary directory.
 
 use crate::{Admin, Grpc, Limits, Services, router};
+use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey};
 use continuo_database::{Database, SqlStore};
 use continuo_embedded_log::{EmbeddedLog, Options};
@@ -8,12 +9,13 @@ use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
 use continuo_ports::Clock;
 use continuo_proto::v1;
 use continuo_proto::v1::admin_service_client::AdminServiceClient;
+use continuo_proto::v1::blob_service_client::BlobServiceClient;
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;
 use continuo_proto::v1::run_service_client::RunServiceClient;
 use continuo_proto::v1::session_service_client::SessionServiceClient;
 use continuo_proto::v1::token_service_client::TokenServiceClient;
 use continuo_proto::v1::worker_service_client::WorkerServiceClient;
-use continuo_usecases::{Administration, Core, Ports, Settings};
+use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +59,9 @@ impl Node {
         };
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let core = Core::new(ports, Settings::default(), stopping.clone());
-        let services = Services::new(core, tasks.clone());
+        let files = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
+        let blobs = Blobs::new(core.clone(), files, credentials.clone());
+        let services = Services::new(core, blobs, tasks.clone());
         let admin = Admin::new(Administration::new(sql, credentials, clock, ids), Some(ADMIN_KEY));
         let Grpc { router, health } = router(services.clone(), admin, Limits::default()).await.unwrap();
         let mut node = Self { services, router, health, stopping, tasks, root_key: String::new(), _dir: dir };
@@ -85,6 +89,10 @@ impl Node {
 
     pub(super) fn runs(&self) -> RunServiceClient<axum::Router> {
         RunServiceClient::new(self.router.clone())
+    }
+
+    pub(super) fn blobs(&self) -> BlobServiceClient<axum::Router> {
+        BlobServiceClient::new(self.router.clone())
     }
 
     pub(super) fn tokens(&self) -> TokenServiceClient<axum::Router> {

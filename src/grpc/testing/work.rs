@@ -11,11 +11,11 @@ use v1::attach_response::Message as FromServer;
 use v1::work_request::Message as Say;
 use v1::work_response::Message as Hear;
 
-fn say(message: Say) -> v1::WorkRequest {
+pub(super) fn say(message: Say) -> v1::WorkRequest {
     v1::WorkRequest { message: Some(message) }
 }
 
-fn hello() -> v1::WorkRequest {
+pub(super) fn hello() -> v1::WorkRequest {
     say(Say::Hello(v1::WorkerHello {
         worker_id: "w1".into(),
         task_identifiers: vec!["agent".into()],
@@ -24,7 +24,7 @@ fn hello() -> v1::WorkRequest {
     }))
 }
 
-async fn hear(events: &mut Streaming<v1::WorkResponse>) -> Hear {
+pub(super) async fn hear(events: &mut Streaming<v1::WorkResponse>) -> Hear {
     loop {
         match events.message().await.unwrap().unwrap().message.unwrap() {
             Hear::Renewed(renewed) if renewed.leases.is_empty() => {}

@@ -146,14 +146,13 @@ class Errors(unittest.TestCase):
         channel = grpc.insecure_channel(self.server.address)
         self.addCleanup(channel.close)
         asked = 0
-        for module in (getattr(stubs, name) for name in stubs.__all__ if not name.endswith("_grpc")):
-            for service in module.DESCRIPTOR.services_by_name.values():
-                for method in service.methods if service.name != ADMIN else ():
-                    for token in (None, "Bearer nonsense", "Bearer tr_dev_AAAAAAAAAAAAAAAAAAAAAAAA", "Basic eDp5"):
-                        with self.subTest(rpc=method.full_name, token=token):
-                            refused = self.call_bare(channel, service, method, token)
-                            self.assert_refused(refused, Code.UNAUTHENTICATED, "UNAUTHENTICATED")
-                    asked += 1
+        for service in stubs.SERVICES:
+            for method in service.methods if service.name != ADMIN else ():
+                for token in (None, "Bearer nonsense", "Bearer tr_dev_AAAAAAAAAAAAAAAAAAAAAAAA", "Basic eDp5"):
+                    with self.subTest(rpc=method.full_name, token=token):
+                        refused = self.call_bare(channel, service, method, token)
+                        self.assert_refused(refused, Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+                asked += 1
         self.assertGreater(asked, 30)
 
     @staticmethod

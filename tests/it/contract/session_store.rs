@@ -471,7 +471,7 @@ pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
     expired.expires_at = Some(after(50));
     rows.sessions.upsert(expired, T0).await.unwrap();
     let ids = async |since, now| {
-        let found = rows.sessions.sessions_without_live_run(after(since), after(now), 10).await.unwrap();
+        let found = rows.sessions.sessions_without_live_run(after(since), after(now), None, 10).await.unwrap();
         let mut ids: Vec<_> = found.into_iter().map(|s| s.id.to_string().replace("session_", "")).collect();
         ids.sort();
         ids
@@ -488,7 +488,13 @@ pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
     rows.sessions.note_boot(&SessionId::from_body("old"), failed, after(10)).await.unwrap();
     assert_eq!(ids(50, 60).await, ["ended"], "its boot is not due");
     assert_eq!(ids(101, 10 + 500).await, ["old"]);
-    assert_eq!(rows.sessions.sessions_without_live_run(T0, after(60), 2).await.unwrap().len(), 2);
+    let page = async |after_id: Option<&SessionId>| {
+        let found = rows.sessions.sessions_without_live_run(T0, after(60), after_id, 2).await.unwrap();
+        found.into_iter().map(|s| s.id).collect::<Vec<_>>()
+    };
+    let first = page(None).await;
+    let second = page(first.last()).await;
+    assert_eq!((first.len(), second.len(), page(second.last()).await.len()), (2, 1, 0), "every one of them in turn");
 }
 
 pub(crate) async fn channels_are_registered_until_the_close(rows: Rows) {

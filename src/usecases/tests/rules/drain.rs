@@ -20,9 +20,9 @@ async fn wait(world: &World, run: &RunId) -> Waitpoint {
     world.core.wait_on_channel(&world.key, request).await.unwrap().row
 }
 
-fn say(world: &Arc<World>, body: &'static str) -> JoinHandle<()> {
+fn say(world: &Arc<World>, body: &'static str) -> JoinHandle<u64> {
     let world = world.clone();
-    tokio::spawn(async move { drop(world.say("a", body).await.unwrap()) })
+    tokio::spawn(async move { world.say("a", body).await.unwrap().start.seq_num })
 }
 
 async fn is_woken_by(world: &World, waitpoint: &Waitpoint, body: &str) {

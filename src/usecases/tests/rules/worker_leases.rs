@@ -85,7 +85,7 @@ async fn without_a_heartbeat_a_lease_ends_by_the_clock_and_with_one_it_goes_on()
         world.tick().await;
         assert_eq!(world.status(&run).await, RunStatus::Executing);
         worker.send(WorkerMessage::Heartbeat(vec![assigned.lease.clone()]));
-        let WorkerEvent::Renewed(renewed) = worker.event().await else { panic!("not renewed") };
+        let renewed = worker.renewed().await;
         assert_eq!(renewed.len(), 1);
         assert_eq!(renewed[0].0, assigned.lease);
         let caller = world.core.authenticate(&renewed[0].1).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_node_that_stops_leaves_leases_to_their_deadline_and_a_reconnect_keeps
     let node = world.replica();
     let held = vec![assigned.lease.clone()];
     let mut again = TestWorker::connect(&node, &world.key, &[TASK], 1, held).await;
-    let WorkerEvent::Renewed(renewed) = again.event().await else { panic!("not renewed") };
+    let renewed = again.renewed().await;
     assert_eq!(renewed[0].0, assigned.lease);
     world.clock.advance_ms(lease_ms() - 1);
     world.tick().await;

@@ -15,9 +15,9 @@ use futures_util::stream::BoxStream;
 use std::sync::Arc;
 
 /// A port behind gates.
-pub struct Gated<P: ?Sized> {
-    pub inner: Arc<P>,
-    pub gates: Gates,
+pub(crate) struct Gated<P: ?Sized> {
+    pub(crate) inner: Arc<P>,
+    pub(crate) gates: Gates,
 }
 
 macro_rules! gated {
@@ -46,7 +46,12 @@ gated!(SessionStore {
     fn claim_run(claim: ClaimRun, now: Timestamp) -> Claim;
     fn session_runs(session: &SessionId) -> Vec<(SessionRun, Run)>;
     fn note_boot(session: &SessionId, event: BootEvent, now: Timestamp) -> Session;
-    fn sessions_without_live_run(since: Timestamp, now: Timestamp, limit: u32) -> Vec<Session>;
+    fn sessions_without_live_run(
+        since: Timestamp,
+        now: Timestamp,
+        after: Option<&SessionId>,
+        limit: u32
+    ) -> Vec<Session>;
     fn register_channel(session: &SessionId, name: &ChannelName) -> bool;
     fn channels(session: &SessionId) -> Vec<ChannelName>;
 });

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 /// All gates of a world.
 #[derive(Clone, Default)]
-pub struct Gates(Arc<Mutex<State>>);
+pub(crate) struct Gates(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -36,46 +36,46 @@ enum Then {
 }
 
 /// A call that is held, or will be. Dropping it lets the call go.
-pub struct Gate {
+pub(crate) struct Gate {
     reached: oneshot::Receiver<()>,
     release: oneshot::Sender<()>,
 }
 
 impl Gate {
     /// The call stands at the gate.
-    pub async fn reached(&mut self) {
+    pub(crate) async fn reached(&mut self) {
         super::soon(&mut self.reached).await.expect("the gate is gone");
     }
 
     /// The call goes on.
-    pub fn release(self) {
+    pub(crate) fn release(self) {
         let _ = self.release.send(());
     }
 }
 
 impl Gates {
     /// Holds the next such call before its adapter sees it.
-    pub fn pause_before(&self, call: &'static str, with: &[&str]) -> Gate {
+    pub(crate) fn pause_before(&self, call: &'static str, with: &[&str]) -> Gate {
         self.pause(call, with, When::Before)
     }
 
     /// Holds the next such call when its adapter has done its work, before the caller hears of it.
-    pub fn pause_after(&self, call: &'static str, with: &[&str]) -> Gate {
+    pub(crate) fn pause_after(&self, call: &'static str, with: &[&str]) -> Gate {
         self.pause(call, with, When::After)
     }
 
     /// The next such call fails and its adapter never sees it.
-    pub fn fail_before(&self, call: &'static str, with: &[&str], error: Error) {
+    pub(crate) fn fail_before(&self, call: &'static str, with: &[&str], error: Error) {
         self.plan(call, with, When::Before, Then::Fail(error));
     }
 
     /// The next such call does its work, and the caller hears of a failure.
-    pub fn fail_after(&self, call: &'static str, with: &[&str], error: Error) {
+    pub(crate) fn fail_after(&self, call: &'static str, with: &[&str], error: Error) {
         self.plan(call, with, When::After, Then::Fail(error));
     }
 
     /// How often a call was made so far.
-    pub fn calls(&self, call: &'static str) -> usize {
+    pub(crate) fn calls(&self, call: &'static str) -> usize {
         self.0.lock().calls.get(call).copied().unwrap_or_default()
     }
 

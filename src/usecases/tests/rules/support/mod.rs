@@ -7,11 +7,11 @@ mod run;
 mod worker;
 mod world;
 
-pub use clock::TestClock;
-pub use gates::{Gate, Gates};
-pub use run::RunningRun;
-pub use worker::TestWorker;
-pub use world::{TASK, World, new_session};
+pub(crate) use clock::TestClock;
+pub(crate) use gates::Gates;
+pub(crate) use run::RunningRun;
+pub(crate) use worker::TestWorker;
+pub(crate) use world::{TASK, World, new_session};
 
 use continuo_domain::channel::{Append, ChannelName, Direction, Header, NewRecord, PartId, Record};
 use continuo_domain::session::{ExternalId, SessionRef};
@@ -19,61 +19,61 @@ use continuo_usecases::{AppendRequest, Boot, ChannelTarget};
 use std::time::Duration;
 
 /// What happens at once in a correct core. The limit is for a broken one.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it did not happen")
 }
 
 /// A session by name.
-pub fn named(name: &str) -> SessionRef {
+pub(crate) fn named(name: &str) -> SessionRef {
     SessionRef::External(ExternalId::trusted(name.to_owned()))
 }
 
 /// The reserved `.in`.
-pub fn input(session: &SessionRef) -> ChannelTarget {
+pub(crate) fn input(session: &SessionRef) -> ChannelTarget {
     ChannelTarget { session: session.clone(), name: None, direction: Direction::In }
 }
 
 /// The reserved `.out`.
-pub fn output(session: &SessionRef) -> ChannelTarget {
+pub(crate) fn output(session: &SessionRef) -> ChannelTarget {
     ChannelTarget { session: session.clone(), name: None, direction: Direction::Out }
 }
 
 /// A named channel.
-pub fn channel(session: &SessionRef, name: &str, direction: Direction) -> ChannelTarget {
+pub(crate) fn channel(session: &SessionRef, name: &str, direction: Direction) -> ChannelTarget {
     ChannelTarget { session: session.clone(), name: Some(ChannelName::parse(name).unwrap()), direction }
 }
 
 /// One record without conditions.
-pub fn append(channel: ChannelTarget, record: NewRecord) -> AppendRequest {
+pub(crate) fn append(channel: ChannelTarget, record: NewRecord) -> AppendRequest {
     AppendRequest { channel, append: Append::one(record), boot: Boot::Default }
 }
 
 /// A text for a channel.
-pub fn text(channel: ChannelTarget, body: &str) -> AppendRequest {
+pub(crate) fn text(channel: ChannelTarget, body: &str) -> AppendRequest {
     append(channel, NewRecord::data(body.to_owned()))
 }
 
 /// A text with a part id.
-pub fn part(channel: ChannelTarget, body: &str, part_id: &str) -> AppendRequest {
+pub(crate) fn part(channel: ChannelTarget, body: &str, part_id: &str) -> AppendRequest {
     let mut request = text(channel, body);
     request.append.part_id = Some(PartId::parse(part_id).unwrap());
     request
 }
 
 /// A control record.
-pub fn control(subtype: &str) -> NewRecord {
+pub(crate) fn control(subtype: &str) -> NewRecord {
     NewRecord { headers: vec![Header::new("trigger-control", subtype.to_owned())], ..NewRecord::default() }
 }
 
 /// The record that ends a turn, with how far the turn read.
-pub fn turn_complete(read: Option<u64>) -> NewRecord {
+pub(crate) fn turn_complete(read: Option<u64>) -> NewRecord {
     let mut record = control("turn-complete");
     record.headers.extend(read.map(|n| Header::new("session-in-event-id", n.to_string())));
     record
 }
 
 /// The bodies of the records that are not commands.
-pub fn bodies(records: &[Record]) -> Vec<String> {
+pub(crate) fn bodies(records: &[Record]) -> Vec<String> {
     let data = records.iter().filter(|r| !r.is_command());
     data.map(|r| String::from_utf8(r.body.to_vec()).unwrap()).collect()
 }

@@ -8,10 +8,10 @@ use continuo_domain::{Result, RunId};
 use continuo_usecases::{Assigned, Core, LeaseRef, WorkerMessage};
 
 /// A started run, its worker and who it is.
-pub struct RunningRun {
-    pub worker: TestWorker,
-    pub assigned: Assigned,
-    pub caller: Principal,
+pub(crate) struct RunningRun {
+    pub(crate) worker: TestWorker,
+    pub(crate) assigned: Assigned,
+    pub(crate) caller: Principal,
 }
 
 impl RunningRun {
@@ -25,49 +25,49 @@ impl RunningRun {
         Self { worker, assigned, caller }
     }
 
-    pub fn id(&self) -> RunId {
+    pub(crate) fn id(&self) -> RunId {
         self.assigned.assignment.run.spec.id.clone()
     }
 
-    pub fn lease(&self) -> LeaseRef {
+    pub(crate) fn lease(&self) -> LeaseRef {
         self.assigned.lease.clone()
     }
 
     /// Its session.
-    pub fn session(&self) -> SessionRef {
+    pub(crate) fn session(&self) -> SessionRef {
         SessionRef::Id(self.assigned.session.as_ref().unwrap().id.clone())
     }
 
     /// Writes to its `.out`.
-    pub async fn put(&self, core: &Core, record: NewRecord) -> Result<Appended> {
+    pub(crate) async fn put(&self, core: &Core, record: NewRecord) -> Result<Appended> {
         core.append(&self.caller, append(output(&self.session()), record)).await
     }
 
     /// Writes a chunk of data.
-    pub async fn chunk(&self, core: &Core, body: &str) -> Result<Appended> {
+    pub(crate) async fn chunk(&self, core: &Core, body: &str) -> Result<Appended> {
         self.put(core, NewRecord::data(body.to_owned())).await
     }
 
     /// Writes a control record.
-    pub async fn control(&self, core: &Core, subtype: &str) -> Result<Appended> {
+    pub(crate) async fn control(&self, core: &Core, subtype: &str) -> Result<Appended> {
         self.put(core, control(subtype)).await
     }
 
     /// Says that it has read its `.in` below this number.
-    pub async fn read(&mut self, seq_num: u64) {
+    pub(crate) async fn read(&mut self, seq_num: u64) {
         let lease = self.lease();
         self.worker.send(WorkerMessage::Read(lease, seq_num));
         self.worker.settle().await;
     }
 
     /// Ends well.
-    pub async fn complete(&mut self) {
+    pub(crate) async fn complete(&mut self) {
         let lease = self.lease();
         self.worker.complete(&lease).await;
     }
 
     /// Ends with an error.
-    pub async fn fail(&mut self) {
+    pub(crate) async fn fail(&mut self) {
         let lease = self.lease();
         self.worker.fail(&lease, false).await;
     }

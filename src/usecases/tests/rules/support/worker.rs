@@ -1,9 +1,9 @@
 //! A worker on in-memory channels.
 
 use super::soon;
-use continuo_domain::{Result, RunId};
 use continuo_domain::principal::Principal;
 use continuo_domain::run::RunError;
+use continuo_domain::{Result, RunId};
 use continuo_usecases::{Assigned, Core, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// One end of a link; the core has the other.
-pub struct TestWorker {
+pub(crate) struct TestWorker {
     messages: Option<mpsc::UnboundedSender<Result<WorkerMessage>>>,
     events: mpsc::Receiver<WorkerEvent>,
     link: JoinHandle<Result<()>>,
@@ -21,7 +21,7 @@ pub struct TestWorker {
 
 impl TestWorker {
     /// A worker called `w`, welcomed.
-    pub async fn connect(
+    pub(crate) async fn connect(
         core: &Core,
         caller: &Principal,
         tasks: &[&str],
@@ -45,12 +45,12 @@ impl TestWorker {
     }
 
     /// The next event.
-    pub async fn event(&mut self) -> WorkerEvent {
+    pub(crate) async fn event(&mut self) -> WorkerEvent {
         soon(self.events.recv()).await.expect("the link is gone")
     }
 
     /// The next event that is not a renewal.
-    pub async fn news(&mut self) -> WorkerEvent {
+    pub(crate) async fn news(&mut self) -> WorkerEvent {
         loop {
             match self.event().await {
                 WorkerEvent::Renewed(_) => {}
@@ -60,28 +60,39 @@ impl TestWorker {
     }
 
     /// The next run it gets.
-    pub async fn assigned(&mut self) -> Assigned {
+    pub(crate) async fn assigned(&mut self) -> Assigned {
         match self.news().await {
             WorkerEvent::Assigned(assigned) => *assigned,
             other => panic!("not an assignment: {other:?}"),
         }
     }
 
+    /// The leases that are renewed next, with their fresh tokens.
+    pub(crate) async fn renewed(&mut self) -> Vec<(LeaseRef, String)> {
+        loop {
+            match self.event().await {
+                WorkerEvent::Renewed(leases) if leases.is_empty() => {}
+                WorkerEvent::Renewed(leases) => return leases,
+                other => panic!("not a renewal: {other:?}"),
+            }
+        }
+    }
+
     /// The lease it loses next.
-    pub async fn revoked(&mut self) -> (LeaseRef, RevokeReason) {
+    pub(crate) async fn revoked(&mut self) -> (LeaseRef, RevokeReason) {
         match self.news().await {
             WorkerEvent::Revoked(lease, reason) => (lease, reason),
             other => panic!("not a revocation: {other:?}"),
         }
     }
 
-    pub fn send(&self, message: WorkerMessage) {
+    pub(crate) fn send(&self, message: WorkerMessage) {
         self.messages.as_ref().unwrap().send(Ok(message)).unwrap();
     }
 
     /// All that was sent so far has had its effect: a lease that nobody ever had is asked for, and refused. Gives the
     /// events that came meanwhile, without renewals of nothing.
-    pub async fn settle(&mut self) -> Vec<WorkerEvent> {
+    pub(crate) async fn settle(&mut self) -> Vec<WorkerEvent> {
         self.settled += 1;
         let mark = LeaseRef { run: RunId::from_body("mark"), number: self.settled };
         self.send(WorkerMessage::Heartbeat(vec![mark.clone()]));
@@ -96,37 +107,37 @@ impl TestWorker {
     }
 
     /// Starts an assignment.
-    pub async fn start(&mut self, lease: &LeaseRef) {
+    pub(crate) async fn start(&mut self, lease: &LeaseRef) {
         self.send(WorkerMessage::Started(lease.clone()));
         assert!(self.settle().await.is_empty());
     }
 
     /// Reports success; gives what the link said to it.
-    pub async fn complete(&mut self, lease: &LeaseRef) -> Vec<WorkerEvent> {
+    pub(crate) async fn complete(&mut self, lease: &LeaseRef) -> Vec<WorkerEvent> {
         self.send(WorkerMessage::Completed { lease: lease.clone(), output: None, output_type: None });
         self.settle().await
     }
 
     /// Reports an error of the task.
-    pub async fn fail(&mut self, lease: &LeaseRef, may_retry: bool) -> Vec<WorkerEvent> {
+    pub(crate) async fn fail(&mut self, lease: &LeaseRef, may_retry: bool) -> Vec<WorkerEvent> {
         let error = RunError::new("Error", "boom");
         self.send(WorkerMessage::Failed { lease: lease.clone(), error, may_retry });
         self.settle().await
     }
 
     /// The stream ends and the core has drawn its conclusions.
-    pub async fn lose(mut self) -> Result<()> {
+    pub(crate) async fn lose(mut self) -> Result<()> {
         self.messages = None;
         soon(&mut self.link).await.unwrap()
     }
 
     /// The link's outcome, once it has ended by itself.
-    pub async fn ended(mut self) -> Result<()> {
+    pub(crate) async fn ended(mut self) -> Result<()> {
         soon(&mut self.link).await.unwrap()
     }
 
     /// The worker is gone; the link does not know it yet.
-    pub fn hang_up(self) -> (JoinHandle<Result<()>>, mpsc::Receiver<WorkerEvent>) {
+    pub(crate) fn hang_up(self) -> (JoinHandle<Result<()>>, mpsc::Receiver<WorkerEvent>) {
         (self.link, self.events)
     }
 }

@@ -21,29 +21,29 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// The task of the sessions made here.
-pub const TASK: &str = "chat";
+pub(crate) const TASK: &str = "chat";
 
 /// A node whose every part a test can reach, past the gates too.
-pub struct World {
-    pub core: Core,
-    pub clock: Arc<TestClock>,
-    pub gates: Gates,
-    pub store: Arc<SqlStore>,
-    pub log: Arc<EmbeddedLog>,
-    pub credentials: Arc<Credentials>,
-    pub stopping: CancellationToken,
+pub(crate) struct World {
+    pub(crate) core: Core,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) gates: Gates,
+    pub(crate) store: Arc<SqlStore>,
+    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) stopping: CancellationToken,
     /// The root key of the environment most tests live in.
-    pub key: Principal,
+    pub(crate) key: Principal,
     _dir: TempDir,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Settings::default()).await
     }
 
-    pub async fn with(settings: Settings) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let dir = fast_dir();
         let clock = Arc::new(TestClock::new());
         let store = Arc::new(SqlStore::new(Database::open(dir.path().join("db")).await.unwrap()));
         let log_clock = clock.clone();
@@ -64,13 +64,13 @@ impl World {
     }
 
     /// Another replica on the same stores, with signals and a registry of its own.
-    pub fn replica(&self) -> Core {
+    pub(crate) fn replica(&self) -> Core {
         let Self { clock, store, log, credentials, gates, .. } = self;
         Parts { clock, store, log, credentials, gates }.core(Settings::default(), &CancellationToken::new())
     }
 
     /// The root key of another environment.
-    pub async fn other_environment(&self) -> Principal {
+    pub(crate) async fn other_environment(&self) -> Principal {
         self.put_environment("two").await;
         root_key("two")
     }
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// An additional key with these scopes, as a bearer proves it.
-    pub async fn additional_key(&self, scopes: &[&str]) -> Principal {
+    pub(crate) async fn additional_key(&self, scopes: &[&str]) -> Principal {
         let secret = self.credentials.new_additional_key(EnvironmentType::Development).unwrap();
         let key = ApiKey {
             id: ApiKeyId::from_body(&format!("k{}", secret.len() + scopes.len())),
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// A public token with these scopes, bound to no session.
-    pub fn token(&self, scopes: &[&str]) -> Principal {
+    pub(crate) fn token(&self, scopes: &[&str]) -> Principal {
         Principal {
             environment: self.key.environment.clone(),
             credential: Credential::PublicToken { session: None },
@@ -112,52 +112,52 @@ impl World {
         }
     }
 
-    pub async fn create(&self, name: &str) -> CreatedSession {
+    pub(crate) async fn create(&self, name: &str) -> CreatedSession {
         self.core.create_session(&self.key, new_session(Some(name))).await.unwrap()
     }
 
     /// A session by name whose first run is over, with nothing read and nothing unread.
-    pub async fn create_idle(&self, name: &str) -> Session {
+    pub(crate) async fn create_idle(&self, name: &str) -> Session {
         let created = self.create(name).await;
         self.cancel_quietly(&created.run.spec.id).await;
         created.session
     }
 
     /// Ends a run behind the core's back.
-    pub async fn cancel_quietly(&self, run: &RunId) {
+    pub(crate) async fn cancel_quietly(&self, run: &RunId) {
         let command = RunCommand::Cancel { reason: "test".into() };
         RunStore::apply(&*self.store, &self.key.environment, run, command, self.clock.now()).await.unwrap();
     }
 
-    pub async fn session(&self, asked: &SessionRef) -> Session {
+    pub(crate) async fn session(&self, asked: &SessionRef) -> Session {
         SessionStore::get(&*self.store, &self.key.environment, asked).await.unwrap().unwrap()
     }
 
-    pub async fn run(&self, run: &RunId) -> Run {
+    pub(crate) async fn run(&self, run: &RunId) -> Run {
         RunStore::get(&*self.store, &self.key.environment, run).await.unwrap().unwrap()
     }
 
-    pub async fn status(&self, run: &RunId) -> RunStatus {
+    pub(crate) async fn status(&self, run: &RunId) -> RunStatus {
         self.run(run).await.status
     }
 
     /// All runs of the session, oldest first, whether or not they ever claimed it.
-    pub async fn runs_of(&self, session: &SessionId) -> Vec<Run> {
+    pub(crate) async fn runs_of(&self, session: &SessionId) -> Vec<Run> {
         let filter = RunFilter { session: Some(session.clone()), ..RunFilter::default() };
         let mut runs = RunStore::list(&*self.store, &self.key.environment, &filter, None, 1_000).await.unwrap();
         runs.reverse();
         runs
     }
 
-    pub async fn say(&self, name: &str, body: &str) -> Result<Appended> {
+    pub(crate) async fn say(&self, name: &str, body: &str) -> Result<Appended> {
         self.core.append(&self.key, text(input(&named(name)), body)).await
     }
 
-    pub async fn put_out(&self, name: &str, record: NewRecord) -> Result<Appended> {
+    pub(crate) async fn put_out(&self, name: &str, record: NewRecord) -> Result<Appended> {
         self.core.append(&self.key, append(output(&named(name)), record)).await
     }
 
-    pub async fn records(&self, session: &SessionId, direction: Direction) -> Vec<Record> {
+    pub(crate) async fn records(&self, session: &SessionId, direction: Direction) -> Vec<Record> {
         let channel = ChannelKey::reserved(session.clone(), direction);
         let mut all = Vec::new();
         loop {
@@ -170,28 +170,28 @@ impl World {
         }
     }
 
-    pub async fn fence(&self, session: &SessionId, direction: Direction) -> Fence {
+    pub(crate) async fn fence(&self, session: &SessionId, direction: Direction) -> Fence {
         let channel = ChannelKey::reserved(session.clone(), direction);
         Fence::of_token(&self.log.tail(&channel).await.unwrap().fencing_token)
     }
 
     /// What the clock loop does each time.
-    pub async fn tick(&self) {
+    pub(crate) async fn tick(&self) {
         self.core.tick(self.clock.now()).await.unwrap();
     }
 
     /// What the sweeper does for unread input; it looks back to the beginning.
-    pub async fn sweep_boots(&self) {
+    pub(crate) async fn sweep_boots(&self) {
         self.core.sweep_boots(continuo_domain::Timestamp(0), self.clock.now()).await.unwrap();
     }
 
     /// A worker of the task with room for `capacity` runs.
-    pub async fn worker(&self, capacity: u32) -> TestWorker {
+    pub(crate) async fn worker(&self, capacity: u32) -> TestWorker {
         TestWorker::connect(&self.core, &self.key, &[TASK], capacity, Vec::new()).await
     }
 
     /// A worker with room for one run, which has taken and started the next one.
-    pub async fn start_run(&self) -> RunningRun {
+    pub(crate) async fn start_run(&self) -> RunningRun {
         RunningRun::start(self).await
     }
 }
@@ -224,13 +224,18 @@ impl Parts<'_> {
     }
 }
 
+/// Nothing here is about what survives a crash, so the files may lie in memory where the system has such a place.
+fn fast_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn root_key(name: &str) -> Principal {
     let environment = EnvironmentId::from_body(name);
     Principal { environment, credential: Credential::RootKey, scopes: Vec::new() }
 }
 
 /// A create that asks for nothing special.
-pub fn new_session(name: Option<&str>) -> CreateSession {
+pub(crate) fn new_session(name: Option<&str>) -> CreateSession {
     let payload = r#"{"chatId":"c","message":{"a":1},"messages":[1],"trigger":"submit-message","keep":true}"#;
     CreateSession {
         external_id: name.map(|n| ExternalId::parse(n).unwrap()),

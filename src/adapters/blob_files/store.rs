@@ -1,0 +1,161 @@
+//! The `BlobStore` port on files.
+
+use crate::draft::{Draft, NotPublished, sync_directory, sync_parent};
+use crate::file::{self, unavailable};
+use async_trait::async_trait;
+use continuo_domain::blob::{BlobKey, BlobKind, ContentType};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, error::Cause};
+use continuo_ports::{Blob, BlobBody, BlobStore};
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::fs::File;
+
+const SNAPSHOTS: &str = "snapshots";
+const PACKETS: &str = "packets";
+const DRAFTS: &str = "drafts";
+
+/// Blobs in one directory, which one process has at a time.
+#[derive(Debug)]
+pub struct BlobFiles {
+    directory: PathBuf,
+    next_draft: AtomicU64,
+}
+
+impl BlobFiles {
+    /// Opens the directory, or makes it. Drafts that a crash left are thrown away.
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        for name in [SNAPSHOTS, PACKETS, DRAFTS] {
+            fs::create_dir_all(directory.join(name))?;
+        }
+        for draft in fs::read_dir(directory.join(DRAFTS))? {
+            fs::remove_file(draft?.path())?;
+        }
+        sync_directory(&directory)?;
+        sync_directory(directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        Ok(Self { directory, next_draft: AtomicU64::new(0) })
+    }
+
+    fn path(&self, key: &BlobKey) -> PathBuf {
+        match &key.kind {
+            BlobKind::Snapshot(session) => self.snapshot(&key.environment, session),
+            BlobKind::Packet(_) => self.directory.join(PACKETS).join(hex(&Sha256::digest(key.to_string()))),
+        }
+    }
+
+    /// Ids hold letters, digits and `_` only, so the dot divides and nothing leads out of the directory.
+    fn snapshot(&self, environment: &EnvironmentId, session: &SessionId) -> PathBuf {
+        self.directory.join(SNAPSHOTS).join(format!("{environment}.{session}"))
+    }
+
+    async fn draft(&self) -> Result<Draft> {
+        let number = self.next_draft.fetch_add(1, Ordering::Relaxed);
+        Draft::create(self.directory.join(DRAFTS).join(number.to_string())).await.map_err(unavailable)
+    }
+}
+
+#[async_trait]
+impl BlobStore for BlobFiles {
+    async fn put(&self, key: &BlobKey, content_type: &ContentType, mut body: BlobBody) -> Result<()> {
+        let mut draft = self.draft().await?;
+        draft.write(&file::head(content_type)).await.map_err(unavailable)?;
+        while let Some(chunk) = body.next().await {
+            draft.write(&chunk?).await.map_err(unavailable)?;
+        }
+        draft.publish(self.path(key)).await.map_err(|failure| match failure {
+            NotPublished::Kept(error) => unavailable(error),
+            NotPublished::Unknown(error) => Error::OutcomeUnknown(Cause::new(error)),
+        })
+    }
+
+    async fn get(&self, key: &BlobKey) -> Result<Option<Blob>> {
+        match File::open(self.path(key)).await {
+            Ok(opened) => file::blob(opened).await.map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn delete_session(&self, environment: &EnvironmentId, session: &SessionId) -> Result<()> {
+        let path = self.snapshot(environment, session);
+        match tokio::fs::remove_file(&path).await {
+            // Synced also where there was none: a removal before this one may not have been.
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unavailable(error)),
+        }
+        sync_parent(path).await.map_err(|error| Error::OutcomeUnknown(Cause::new(error)))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob_store_contract::{blob_store_contract, packet, put, read};
+    use tempfile::TempDir;
+
+    async fn on_a_temp_dir() -> (std::sync::Arc<BlobFiles>, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        (std::sync::Arc::new(BlobFiles::open(directory.path().join("blobs")).unwrap()), directory)
+    }
+
+    blob_store_contract!(on_files, crate::blob_store_contract, on_a_temp_dir());
+
+    #[tokio::test]
+    async fn what_was_put_is_there_after_a_restart_and_drafts_are_not() {
+        let (store, directory) = on_a_temp_dir().await;
+        let key = packet("a");
+        put(&*store, &key, "text/plain", &[b"hello"]).await.unwrap();
+        let blobs = directory.path().join("blobs");
+        fs::write(blobs.join(DRAFTS).join("0"), b"half").unwrap();
+        let reopened = BlobFiles::open(blobs.clone()).unwrap();
+        assert_eq!(read(&reopened, &key).await, Some(("text/plain".into(), b"hello".to_vec())));
+        assert_eq!(fs::read_dir(blobs.join(DRAFTS)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_name_leads_out_of_the_directory() {
+        let (store, directory) = on_a_temp_dir().await;
+        for path in ["/etc/passwd", "a/b/c", "...", &"ü".repeat(1_024)] {
+            put(&*store, &packet(path), "", &[b"x"]).await.unwrap();
+        }
+        assert_eq!(fs::read_dir(directory.path().join("blobs").join(PACKETS)).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_blob_is_refused() {
+        let (store, _directory) = on_a_temp_dir().await;
+        let key = packet("a");
+        for damage in [&b""[..], b"CBL", b"XXXX\0\0", b"CBL1\0\x05ab", b"CBL1\xff\xff"] {
+            fs::write(store.path(&key), damage).unwrap();
+            assert!(matches!(store.get(&key).await, Err(Error::Damaged(_))), "{damage:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_put_that_ends_early_leaves_no_draft() {
+        let (store, directory) = on_a_temp_dir().await;
+        let drafts = directory.path().join("blobs").join(DRAFTS);
+        let endless = futures_util::stream::pending().boxed();
+        let (key, plain) = (packet("a"), ContentType::parse("").unwrap());
+        let begun = async {
+            while fs::read_dir(&drafts).unwrap().count() == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            done = store.put(&key, &plain, endless) => panic!("the body has no end: {done:?}"),
+            () = begun => {}
+        }
+        assert_eq!(fs::read_dir(&drafts).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,171 @@
+//! The token of a signed URL: `tr_blob_` + base64url(payload) + `.` + base64url(MAC), opaque to everyone but us.
+//!
+//! Signed with a key of the server that signs nothing else, so that it is worth nothing as another kind of token, nor another
+//! kind as this one; read without any look-up.
+//!
+//! Payload: version (1 byte), method (1 byte: 0 get, 1 put), expires_at ms (i64, big-endian), then the key's text.
+
+use crate::MasterKey;
+use crate::master_key::hmac_sha256;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use continuo_domain::blob::{BlobGrant, BlobKey, BlobMethod};
+use continuo_domain::error::CredentialProblem;
+use continuo_domain::{Error, Result, Timestamp};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use std::fmt;
+
+/// What the token of every signed URL starts with.
+pub const PREFIX: &str = "tr_blob_";
+const PAYLOAD_VERSION: u8 = 1;
+const GET: u8 = 0;
+const PUT: u8 = 1;
+
+/// Signs and reads the tokens of URLs.
+#[derive(Clone)]
+pub struct UrlTokens(Hmac<Sha256>);
+
+impl UrlTokens {
+    /// With a key derived from the master key.
+    pub fn new(master_key: &MasterKey) -> Self {
+        Self(hmac_sha256(&master_key.derive("continuo blob url v1")))
+    }
+
+    /// Signs.
+    pub fn sign(&self, grant: &BlobGrant) -> String {
+        let payload = encode(grant);
+        let mac = self.0.clone().chain_update(&payload).finalize().into_bytes();
+        format!("{PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(payload), URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// Checks and reads. Forged, cut and expired are one answer.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<BlobGrant> {
+        let grant = self.authentic_payload(token).and_then(|payload| decode(&payload));
+        grant.filter(|grant| now < grant.expires_at).ok_or(Error::Unauthenticated(CredentialProblem::InvalidUrl))
+    }
+
+    fn authentic_payload(&self, token: &str) -> Option<Vec<u8>> {
+        let (payload, mac) = token.strip_prefix(PREFIX)?.split_once('.')?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        self.0.clone().chain_update(&payload).verify_slice(&mac).ok()?;
+        Some(payload)
+    }
+}
+
+impl fmt::Debug for UrlTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UrlTokens(..)")
+    }
+}
+
+fn encode(grant: &BlobGrant) -> Vec<u8> {
+    let method = match grant.method {
+        BlobMethod::Get => GET,
+        BlobMethod::Put => PUT,
+    };
+    let mut payload = vec![PAYLOAD_VERSION, method];
+    payload.extend(grant.expires_at.0.to_be_bytes());
+    payload.extend(grant.key.to_string().into_bytes());
+    payload
+}
+
+fn decode(payload: &[u8]) -> Option<BlobGrant> {
+    let (&method, rest) = payload.strip_prefix(&[PAYLOAD_VERSION])?.split_first()?;
+    let method = match method {
+        GET => BlobMethod::Get,
+        PUT => BlobMethod::Put,
+        _ => return None,
+    };
+    let (expires_at, key) = rest.split_first_chunk()?;
+    let key = BlobKey::parse(std::str::from_utf8(key).ok()?).ok()?;
+    Some(BlobGrant { method, key, expires_at: Timestamp(i64::from_be_bytes(*expires_at)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run_token::RunTokens;
+    use base64::engine::general_purpose::STANDARD;
+    use continuo_domain::blob::{BlobKind, PacketPath};
+    use continuo_domain::principal::RunClaim;
+    use continuo_domain::{EnvironmentId, RunId, SessionId};
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn master_key(byte: u8) -> MasterKey {
+        MasterKey::from_base64(&STANDARD.encode([byte; 32])).unwrap()
+    }
+
+    fn tokens(byte: u8) -> UrlTokens {
+        UrlTokens::new(&master_key(byte))
+    }
+
+    fn grant(kind: BlobKind) -> BlobGrant {
+        let key = BlobKey { environment: EnvironmentId::from_body("e1"), kind };
+        BlobGrant { method: BlobMethod::Put, key, expires_at: NOW.plus_ms(1) }
+    }
+
+    fn snapshot() -> BlobGrant {
+        grant(BlobKind::Snapshot(SessionId::from_body("s1")))
+    }
+
+    fn is_refused(token: &str, now: Timestamp) -> bool {
+        matches!(tokens(1).verify(token, now), Err(Error::Unauthenticated(CredentialProblem::InvalidUrl)))
+    }
+
+    #[test]
+    fn what_was_signed_reads_back() {
+        let packet = grant(BlobKind::Packet(PacketPath::parse("run_1/ü b.json").unwrap()));
+        let get = BlobGrant { method: BlobMethod::Get, ..snapshot() };
+        for grant in [snapshot(), packet, get] {
+            let token = tokens(1).sign(&grant);
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)), "{token}");
+            assert_eq!(tokens(1).verify(&token, NOW).unwrap(), grant);
+        }
+    }
+
+    #[test]
+    fn a_url_ends_on_the_millisecond() {
+        let token = tokens(1).sign(&snapshot());
+        assert!(tokens(1).verify(&token, NOW).is_ok());
+        assert!(is_refused(&token, NOW.plus_ms(1)));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let token = tokens(1).sign(&snapshot());
+        for bit in 0..token.len() * 8 {
+            let mut bytes = token.clone().into_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(flipped) = String::from_utf8(bytes) {
+                assert!(is_refused(&flipped, NOW), "bit {bit}");
+            }
+        }
+        for length in 0..token.len() {
+            assert!(is_refused(&token[..length], NOW), "cut to {length}");
+        }
+        assert!(is_refused(&format!("{token}A"), NOW));
+    }
+
+    #[test]
+    fn no_other_key_and_no_other_kind_of_token_counts() {
+        assert!(is_refused(&tokens(2).sign(&snapshot()), NOW));
+        let claim = RunClaim { run: RunId::from_body("r"), session: None, version: 1, lease: 1 };
+        let run_tokens = RunTokens::new(&master_key(1));
+        let run = run_tokens.sign(&EnvironmentId::from_body("e1"), &claim, NOW.plus_ms(1));
+        assert!(is_refused(&run.replace(crate::run_token::PREFIX, PREFIX), NOW));
+        let url = tokens(1).sign(&snapshot()).replace(PREFIX, crate::run_token::PREFIX);
+        assert!(run_tokens.verify(&url, NOW).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(payload: Vec<u8>, text: String) {
+            let _ = decode(&payload);
+            let token = format!("{PREFIX}{text}");
+            prop_assert!(is_refused(&token, NOW));
+        }
+    }
+}
