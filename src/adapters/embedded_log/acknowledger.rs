@@ -2,9 +2,9 @@
 //! from the committer, because waking takes time that grows with the number of those who wait: meanwhile the next batch
 //! is being written.
 
-use crate::queue::Reply;
+use crate::intake::Reply;
 use crate::stream::Stream;
-use continuo_domain::channel::{Appended, NewRecord, Position};
+use continuo_domain::channel::{Appended, Position};
 use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -28,13 +28,7 @@ pub(crate) struct Answer {
 /// What became of an append.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// What is left of the records comes along, to be freed off the committer's path.
-    Landed {
-        stream: Arc<Stream>,
-        start: Position,
-        end: Position,
-        records: Vec<NewRecord>,
-    },
+    Landed { stream: Arc<Stream>, start: Position, end: Position },
     Refused(Reply),
 }
 
@@ -56,8 +50,7 @@ pub(crate) fn run(finished: &mpsc::Receiver<Finished>) {
 fn reply(outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Refused(reply) => reply,
-        Outcome::Landed { stream, start, end, records } => {
-            drop(records);
+        Outcome::Landed { stream, start, end } => {
             let tail = stream.state.lock().meta.position();
             Reply::Done(Appended { start, end, tail, repeated: false })
         }

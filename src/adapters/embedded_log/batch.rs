@@ -90,19 +90,19 @@ fn header_checksum(seed: u32, offset: u64, header: &[u8; BATCH_HEADER_BYTES]) ->
 #[derive(Debug)]
 pub(crate) struct BatchBuffer {
     bytes: Vec<u8>,
-    checksums: crc32fast::Hasher,
     frames: u32,
 }
 
-impl BatchBuffer {
-    pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; BATCH_HEADER_BYTES], checksums: crc32fast::Hasher::new(), frames: 0 }
+impl Default for BatchBuffer {
+    fn default() -> Self {
+        Self { bytes: vec![0; BATCH_HEADER_BYTES], frames: 0 }
     }
+}
 
+impl BatchBuffer {
     /// Starts over.
     pub(crate) fn clear(&mut self) {
         self.bytes.truncate(BATCH_HEADER_BYTES);
-        self.checksums.reset();
         self.frames = 0;
     }
 
@@ -117,24 +117,29 @@ impl BatchBuffer {
 
     /// Appends a frame through one of the `frame::put_…` functions; returns its place after the batch's begin and its
     /// length.
-    pub(crate) fn push(&mut self, put: impl FnOnce(&mut Vec<u8>) -> u32) -> (usize, usize) {
+    pub(crate) fn push(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> (usize, usize) {
         let start = self.bytes.len();
-        let checksum = put(&mut self.bytes);
-        self.checksums.update(&checksum.to_le_bytes());
+        put(&mut self.bytes);
         self.frames += 1;
         (start, self.bytes.len() - start)
     }
 
     /// The bytes to write at `offset`, and how many of them are the batch: zeros follow up to the end of the block.
     pub(crate) fn finish(&mut self, seed: u32, offset: u64, number: u64) -> (&[u8], u64) {
+        let mut checksums = crc32fast::Hasher::new();
+        let mut at = BATCH_HEADER_BYTES;
+        for _ in 0..self.frames {
+            let (end, checksum) = frame::seal(&mut self.bytes, at, seed);
+            checksums.update(&checksum.to_le_bytes());
+            at = end;
+        }
         let padded = self.bytes.len().next_multiple_of(BATCH_ALIGN_BYTES);
-        self.bytes.resize(padded, 0);
         let mut header = [0u8; BATCH_HEADER_BYTES];
         header[..4].copy_from_slice(&MAGIC.to_le_bytes());
         header[8..16].copy_from_slice(&number.to_le_bytes());
         header[16..20].copy_from_slice(&((padded - BATCH_HEADER_BYTES) as u32).to_le_bytes());
         header[20..24].copy_from_slice(&self.frames.to_le_bytes());
-        header[24..28].copy_from_slice(&self.checksums.clone().finalize().to_le_bytes());
+        header[24..28].copy_from_slice(&checksums.finalize().to_le_bytes());
         let checksum = header_checksum(seed, offset, &header);
         header[4..8].copy_from_slice(&checksum.to_le_bytes());
         self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
@@ -217,9 +222,9 @@ mod tests {
     use crate::frame::Content;
 
     fn batch(seed: u32, offset: u64, number: u64) -> Vec<u8> {
-        let mut buffer = BatchBuffer::new();
-        buffer.push(|out| frame::put_open(out, seed, 1, "a"));
-        buffer.push(|out| frame::put_delete(out, seed, 1));
+        let mut buffer = BatchBuffer::default();
+        buffer.push(|out| frame::put_open(out, 1, "a"));
+        buffer.push(|out| frame::put_delete(out, 1));
         let (bytes, length) = buffer.finish(seed, offset, number);
         assert_eq!((offset as usize + bytes.len()) % BLOCK_BYTES as usize, 0);
         assert!(bytes[length as usize..].iter().all(|&byte| byte == 0));
@@ -249,8 +254,8 @@ mod tests {
     #[test]
     fn frames_of_two_writes_do_not_mix() {
         let mut mixed = batch(3, 4096, 17);
-        let mut other = BatchBuffer::new();
-        other.push(|out| frame::put_open(out, 3, 1, "b"));
+        let mut other = BatchBuffer::default();
+        other.push(|out| frame::put_open(out, 1, "b"));
         let (other, _) = other.finish(3, 4096, 17);
         mixed[32..50].copy_from_slice(&other[32..50]);
         let header = BatchHeader::read(3, 4096, &mixed).unwrap();

@@ -2,8 +2,8 @@
 
 use crate::follower;
 use crate::frame;
+use crate::intake::{AppendJob, INTAKE_BYTES_MAX, Probe, Reply, Taken, Work};
 use crate::log::EmbeddedLog;
-use crate::queue::{AppendJob, Job, Probe, QUEUE_BYTES_MAX, Reply};
 use crate::reader::{self, Found};
 use crate::shared::{Shared, blocking};
 use crate::stream::Stream;
@@ -60,7 +60,7 @@ impl ChannelStore for EmbeddedLog {
 
     async fn delete(&self, session: &SessionId) -> Result<()> {
         let (done, outcome) = oneshot::channel();
-        self.shared().queue.push(Job::Delete { prefix: format!("{session}/"), done })?;
+        self.shared().intake.push(Work::Delete { prefix: format!("{session}/"), done })?;
         outcome.await.unwrap_or_else(|_| Err(unknown()))
     }
 }
@@ -82,17 +82,7 @@ impl Shared {
         loop {
             let stream = self.stream(&name).await?;
             let frame_bytes_max = frame_bytes_max(&name, &append);
-            let permits = u32::try_from(frame_bytes_max.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
-            let permit = self.queue_bytes.clone().acquire_many_owned(permits).await;
-            let permit = permit.map_err(|_| self.queue.closed().unwrap_or(Error::Stopping))?;
-            let probe = match &append.part_id {
-                Some(part_id) => self.probe(&stream, part_id).await?,
-                None => Probe::None,
-            };
-            let (done, reply) = oneshot::channel();
-            let job = AppendJob { stream: stream.clone(), append, frame_bytes_max, probe, done, permit };
-            self.queue.push(Job::Append(job))?;
-            append = match reply.await.map_err(|_| unknown())? {
+            append = match self.append_to(&stream, append, frame_bytes_max).await? {
                 Reply::Done(appended) => return Ok(appended),
                 Reply::Failed(error) => return Err(error),
                 Reply::Again(append) => append,
@@ -102,6 +92,32 @@ impl Shared {
                     None => append,
                 },
             };
+        }
+    }
+
+    async fn append_to(
+        self: &Arc<Self>,
+        stream: &Arc<Stream>,
+        append: Append,
+        frame_bytes_max: usize,
+    ) -> Result<Reply> {
+        let permits = u32::try_from(frame_bytes_max.min(INTAKE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let permit = self.intake_bytes.clone().acquire_many_owned(permits).await;
+        let permit = permit.map_err(|_| self.intake.closed().unwrap_or(Error::Stopping))?;
+        let probe = match &append.part_id {
+            Some(part_id) => self.probe(stream, part_id).await?,
+            None => Probe::None,
+        };
+        let now = (self.clock)();
+        let job = AppendJob { stream: stream.clone(), append, frame_bytes_max, probe, now, permit };
+        match self.intake.append(job)? {
+            Taken::AtOnce(reply) => Ok(reply),
+            Taken::Later(reply) => reply.await.map_err(|_| unknown()),
+            Taken::AfterDelete(append, over) => {
+                // Never given a permit; it ends when it is closed.
+                drop(over.acquire().await);
+                Ok(Reply::Again(append))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::batch::{BATCH_HEADER_BYTES, BatchBuffer, BatchHeader, PieceReader};
 use crate::failure;
-use crate::frame::{self, Content, StreamId};
+use crate::frame::{Content, StreamId};
 use crate::index::Changes;
 use crate::index_value::SegmentEntry;
 use crate::indexer::{SegmentTable, Work};
@@ -144,7 +144,7 @@ struct Copy {
 
 impl Copy {
     fn new(target: Arc<Segment>) -> Self {
-        let buffer = BatchBuffer::new();
+        let buffer = BatchBuffer::default();
         Self { target, offset: SEGMENT_HEADER_BYTES, batch: 0, buffer, frame_bytes: 0, open: None }
     }
 
@@ -184,8 +184,7 @@ impl Copy {
         if self.buffer.len() + bytes.len() > COPY_BATCH_BYTES && !self.buffer.is_empty() {
             self.write()?;
         }
-        let seed = self.target.seed;
-        let (place, _) = self.buffer.push(|out| frame::put_copy(out, seed, bytes));
+        let (place, _) = self.buffer.push(|out| out.extend_from_slice(bytes));
         self.frame_bytes += bytes.len() as u64;
         Ok(self.offset as u32 + place as u32)
     }

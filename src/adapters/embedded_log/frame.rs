@@ -83,19 +83,15 @@ pub(crate) fn open_bytes(name: &str) -> usize {
     STREAM_FIXED_BYTES + name.len()
 }
 
-/// Bytes of a delete frame.
-pub(crate) const DELETE_BYTES: usize = STREAM_FIXED_BYTES;
-
-/// Appends a record frame; returns its checksum.
+/// Appends a record frame, not sealed yet.
 pub(crate) fn put_record(
     out: &mut Vec<u8>,
-    seed: u32,
     stream: StreamId,
     (seq_num, timestamp): (SeqNum, Timestamp),
     part_id: Option<&str>,
     headers: &[Header],
     body: &[u8],
-) -> u32 {
+) {
     let start = begin(out, KIND_RECORD, stream);
     out.extend_from_slice(&seq_num.to_le_bytes());
     out.extend_from_slice(&timestamp.0.to_le_bytes());
@@ -106,27 +102,20 @@ pub(crate) fn put_record(
         varint::put_bytes(out, &header.value);
     }
     out.extend_from_slice(body);
-    end(out, start, seed)
+    end(out, start);
 }
 
-/// Appends an open frame; returns its checksum.
-pub(crate) fn put_open(out: &mut Vec<u8>, seed: u32, stream: StreamId, name: &str) -> u32 {
+/// Appends an open frame, not sealed yet.
+pub(crate) fn put_open(out: &mut Vec<u8>, stream: StreamId, name: &str) {
     let start = begin(out, KIND_OPEN, stream);
     out.extend_from_slice(name.as_bytes());
-    end(out, start, seed)
+    end(out, start);
 }
 
-/// Appends a delete frame; returns its checksum.
-pub(crate) fn put_delete(out: &mut Vec<u8>, seed: u32, stream: StreamId) -> u32 {
+/// Appends a delete frame, not sealed yet.
+pub(crate) fn put_delete(out: &mut Vec<u8>, stream: StreamId) {
     let start = begin(out, KIND_DELETE, stream);
-    end(out, start, seed)
-}
-
-/// Appends a frame that was right in another segment; returns its checksum in this one.
-pub(crate) fn put_copy(out: &mut Vec<u8>, seed: u32, frame: &[u8]) -> u32 {
-    let start = out.len();
-    out.extend_from_slice(frame);
-    end(out, start, seed)
+    end(out, start);
 }
 
 fn begin(out: &mut Vec<u8>, kind: u8, stream: StreamId) -> usize {
@@ -137,12 +126,20 @@ fn begin(out: &mut Vec<u8>, kind: u8, stream: StreamId) -> usize {
     start
 }
 
-fn end(out: &mut [u8], start: usize, seed: u32) -> u32 {
+fn end(out: &mut [u8], start: usize) {
     let length = (out.len() - start - FRAME_HEAD_BYTES) as u32;
     out[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
-    let checksum = checksum(seed, &out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
-    checksum
+}
+
+/// Writes the checksum into the frame that begins at `start`, once it is known which segment it goes to. Returns where
+/// it ends, and the checksum.
+pub(crate) fn seal(frames: &mut [u8], start: usize, seed: u32) -> (usize, u32) {
+    let mut length = [0; 4];
+    length.copy_from_slice(&frames[start + 4..start + 8]);
+    let end = start + FRAME_HEAD_BYTES + u32::from_le_bytes(length) as usize;
+    let checksum = checksum(seed, &frames[start + 4..end]);
+    frames[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+    (end, checksum)
 }
 
 /// The checksum of `bytes` in a segment with this seed.
@@ -219,7 +216,8 @@ mod tests {
             let headers: Vec<_> = headers.into_iter().map(|(n, v)| Header::new(n, v)).collect();
             let part = Some(part_id.as_str()).filter(|p| !p.is_empty());
             let mut out = vec![7; 3];
-            put_record(&mut out, seed, stream, (seq_num, Timestamp(timestamp)), part, &headers, &body);
+            put_record(&mut out, stream, (seq_num, Timestamp(timestamp)), part, &headers, &body);
+            prop_assert_eq!(seal(&mut out, 3, seed).0, out.len());
             let new = NewRecord { headers: headers.clone(), body: body.clone().into() };
             prop_assert!(out.len() - 3 <= record_bytes_max(&new, part));
             let source = Bytes::from(out).slice(3..);
@@ -235,7 +233,8 @@ mod tests {
         #[test]
         fn a_flipped_bit_is_seen(body in bytes_of(40), bit in any::<prop::sample::Index>()) {
             let mut out = Vec::new();
-            put_record(&mut out, 5, 1, (2, Timestamp(3)), Some("p"), &[Header::new("a", "b")], &body);
+            put_record(&mut out, 1, (2, Timestamp(3)), Some("p"), &[Header::new("a", "b")], &body);
+            seal(&mut out, 0, 5);
             let bit = bit.index(out.len() * 8);
             out[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(read(5, &out).is_none());
@@ -258,12 +257,13 @@ mod tests {
     #[test]
     fn open_and_delete_read_back() {
         let mut out = Vec::new();
-        put_open(&mut out, 1, 9, "session_a/in");
+        put_open(&mut out, 9, "session_a/in");
+        seal(&mut out, 0, 1);
         assert_eq!(out.len(), open_bytes("session_a/in"));
         assert!(matches!(read(1, &out).unwrap().content, Content::Open { name: "session_a/in" }));
         out.clear();
-        put_delete(&mut out, 1, 9);
-        assert_eq!(out.len(), DELETE_BYTES);
+        put_delete(&mut out, 9);
+        seal(&mut out, 0, 1);
         assert!(matches!(read(1, &out), Some(Frame { stream: 9, content: Content::Delete, .. })));
     }
 }

@@ -59,8 +59,8 @@ impl Indexer {
     }
 
     fn fail(&self, error: &Error) {
-        for job in self.shared.queue.close(error.clone()) {
-            job.refuse(error);
+        for work in self.shared.intake.close(error.clone()) {
+            work.refuse(error);
         }
         self.shared.checkpoints.fail(error.clone());
     }

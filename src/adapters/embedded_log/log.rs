@@ -4,7 +4,7 @@ use crate::acknowledger;
 use crate::committer::{BATCH_BYTES_MAX, Committer};
 use crate::failure;
 use crate::index::Index;
-use crate::queue::Job;
+use crate::intake::Work;
 use crate::recovery::{Recovered, recover};
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::segments::Named;
@@ -112,7 +112,7 @@ impl EmbeddedLog {
         threads.committer = Some(spawn("log-committer", move || committer.run())?);
         let log = Self { shared, threads: Mutex::new(threads) };
         // What was replayed goes to the index at once, so that memory holds no more than it must.
-        log.shared.queue.push(Job::Checkpoint { done: mpsc::channel().0 })?;
+        log.shared.intake.push(Work::Checkpoint { done: mpsc::channel().0 })?;
         Ok(log)
     }
 
@@ -121,7 +121,7 @@ impl EmbeddedLog {
     pub fn close(&self) -> Result<()> {
         let mut threads = self.threads.lock();
         // Refused if a write has failed: there is nothing more to commit then.
-        drop(self.shared.queue.push(Job::Stop));
+        drop(self.shared.intake.push(Work::Stop));
         join(threads.committer.take())?;
         join(threads.acknowledger.take())?;
         self.shared.checkpoints.finish();
@@ -137,8 +137,8 @@ impl EmbeddedLog {
     /// Hands everything written so far to the index and waits for it. For tests and for a backup that should be small.
     pub fn checkpoint(&self) -> Result<()> {
         let (done, handed_over) = mpsc::channel();
-        self.shared.queue.push(Job::Checkpoint { done })?;
-        handed_over.recv().map_err(|_| self.shared.queue.closed().unwrap_or(Error::Stopping))?;
+        self.shared.intake.push(Work::Checkpoint { done })?;
+        handed_over.recv().map_err(|_| self.shared.intake.closed().unwrap_or(Error::Stopping))?;
         self.shared.checkpoints.wait_idle()
     }
 
@@ -160,7 +160,7 @@ impl EmbeddedLog {
             records: counters.records.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             position: self.position(),
-            takes_appends: self.shared.queue.closed().is_none(),
+            takes_appends: self.shared.intake.closed().is_none(),
         }
     }
 

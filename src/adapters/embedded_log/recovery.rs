@@ -137,6 +137,7 @@ impl<'a> Replay<'a> {
         for segment in ready {
             self.shared.segments.add_ready(segment);
         }
+        self.shared.intake.start_streams_at(self.next_stream);
         self.shared.counters.position.store(self.batch, Ordering::Release);
         self.shared.counters.unindexed_bytes.store(head.log_bytes, Ordering::Relaxed);
         Ok(Recovered { head, indexer: self.indexer })
@@ -148,7 +149,6 @@ impl<'a> Replay<'a> {
             offset: if goes_on { self.progress.offset } else { SEGMENT_HEADER_BYTES },
             segment,
             batch: self.batch,
-            next_stream: self.next_stream,
             interval: before.map_or(1, |head| head.interval),
             touched: Vec::new(),
             deleted: Vec::new(),
@@ -190,7 +190,7 @@ impl<'a> Replay<'a> {
             }
             self.batch = header.number;
             self.last = Some(LastBatch { segment: segment.clone(), offset: at, bytes: header.whole_bytes() });
-            (head.batch, head.next_stream) = (self.batch, self.next_stream);
+            head.batch = self.batch;
             head.offset += header.whole_bytes();
             head.log_bytes += header.whole_bytes();
             if head.touched.len() >= CHECKPOINT_STREAMS_MAX {
@@ -284,7 +284,7 @@ impl<'a> Replay<'a> {
         let last_generation = self.shared.segments.last_generation();
         self.shared.counters.unindexed_bytes.fetch_add(head.log_bytes, Ordering::Relaxed);
         self.streams.clear();
-        match self.indexer.index(&head.checkpoint(sealed, last_generation))? {
+        match self.indexer.index(&head.checkpoint(sealed, self.next_stream, last_generation))? {
             Work::Done => Ok(()),
             Work::Stopped => Err(failure::unavailable("a test ends the recovery here")),
         }

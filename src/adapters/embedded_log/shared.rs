@@ -1,9 +1,11 @@
 //! What the threads of a log and its callers share.
 
 use crate::checkpoint::Checkpoints;
+use crate::committer::BATCH_BYTES_MAX;
 use crate::index::Index;
-use crate::queue::{QUEUE_BYTES_MAX, Queue};
+use crate::intake::{INTAKE_BYTES_MAX, Intake};
 use crate::registry::Registry;
+use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::segments::Segments;
 use continuo_domain::{Error, Result, Timestamp};
 use std::sync::Arc;
@@ -19,8 +21,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) index: Index,
     pub(crate) segments: Segments,
-    pub(crate) queue: Queue,
-    pub(crate) queue_bytes: Arc<Semaphore>,
+    pub(crate) intake: Intake,
+    pub(crate) intake_bytes: Arc<Semaphore>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) counters: Counters,
     pub(crate) tuning: Tuning,
@@ -74,13 +76,15 @@ pub(crate) enum StopPoint {
 
 impl Shared {
     pub(crate) fn new(clock: Clock, index: Index, segments: Segments, tuning: Tuning) -> Self {
+        let room = usize::try_from(segments.segment_bytes() - SEGMENT_HEADER_BYTES).unwrap_or(usize::MAX);
+        let batch_bytes_max = BATCH_BYTES_MAX.min(room);
         Self {
             clock,
             registry: Arc::default(),
             index,
             segments,
-            queue: Queue::default(),
-            queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            intake: Intake::new(batch_bytes_max),
+            intake_bytes: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
             checkpoints: Checkpoints::default(),
             counters: Counters::default(),
             tuning,
@@ -108,10 +112,10 @@ impl Shared {
     /// Ends all followers and everything that waits.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        for job in self.queue.close(Error::Stopping) {
-            job.refuse(&Error::Stopping);
+        for work in self.intake.close(Error::Stopping) {
+            work.refuse(&Error::Stopping);
         }
-        self.queue_bytes.close();
+        self.intake_bytes.close();
         for stream in self.registry.let_go() {
             stream.news.notify_waiters();
         }

@@ -1,6 +1,7 @@
 //! A stream in memory. It is there only while something holds it: a follower, an append under way, or frames that the
 //! index does not have yet. When the last holder goes it leaves the registry; the index knows the rest.
 
+use crate::draft::Ahead;
 use crate::frame::StreamId;
 use crate::registry::Registry;
 use crate::run::{FrameRef, Run};
@@ -68,7 +69,7 @@ pub(crate) struct Stream {
     registry: Weak<Registry>,
 }
 
-/// All of it durable and visible, except `draft`.
+/// All of it durable and visible, except `ahead`.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// `None` until the first append is durable.
@@ -87,8 +88,8 @@ pub(crate) struct State {
     pub(crate) open: Option<HotRun>,
     /// The newest records, for followers; up to the tail without gaps, or empty.
     pub(crate) ring: VecDeque<Arc<[Record]>>,
-    /// Place of the committer's draft for the batch under way.
-    pub(crate) draft: Option<usize>,
+    /// The stream as the batches under way will leave it; `None` if none has records of it.
+    pub(crate) ahead: Option<Box<Ahead>>,
 }
 
 impl Stream {

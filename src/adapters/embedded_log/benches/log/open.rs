@@ -1,14 +1,19 @@
 //! Opening a log with many streams, in a process of its own so that its memory can be seen.
 
 use crate::{key, one, open_log, runtime, temp_dir};
+use continuo_domain::Result;
 use continuo_domain::channel::ReadFrom;
-use continuo_ports::ChannelStore;
+use continuo_embedded_log::EmbeddedLog;
+use continuo_ports::{ChannelStore, ReadEvent};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 const STREAMS: usize = 100_000;
 const WRITERS: usize = 256;
+const FOLLOWERS: usize = 10_000;
 
 pub(crate) fn run() {
     let dir = temp_dir();
@@ -61,7 +66,23 @@ pub(crate) fn child(dir: &Path) {
         resident_mib("VmHWM:"),
         log.stats().hot_streams,
     );
+    let before = resident_mib("VmRSS:");
+    let followers = runtime.block_on(idle_followers(&log));
+    let kib = (resident_mib("VmRSS:") - before) as f64 * 1_024.0 / followers.len() as f64;
+    println!("                   {} idle followers, each of its own stream: {kib:.2} KiB each", followers.len());
+    drop(followers);
     log.close().expect("the log closes");
+}
+
+async fn idle_followers(log: &EmbeddedLog) -> Vec<BoxStream<'static, Result<ReadEvent>>> {
+    let mut followers = Vec::with_capacity(FOLLOWERS);
+    for n in 0..FOLLOWERS {
+        let mut events = log.follow(&key(n), ReadFrom::seq_num(1)).await.expect("a follower");
+        assert!(matches!(events.next().await, Some(Ok(ReadEvent::CaughtUp(_)))));
+        assert!(events.next().now_or_never().is_none());
+        followers.push(events);
+    }
+    followers
 }
 
 /// Zero where there is no /proc.
