@@ -213,8 +213,10 @@ impl Config {
         if self.message_bytes_max < 4 * MIB {
             return refuse("message_bytes_max must be at least 4194304: a payload may have 3 MiB".to_owned());
         }
-        if self.channel_log.segment_bytes < 4 * MIB {
-            return refuse("channel_log.segment_bytes must be at least 4194304".to_owned());
+        if self.channel_log.segment_bytes < 8 * MIB {
+            return refuse(
+                "channel_log.segment_bytes must be at least 8388608: several full appends fit into it".to_owned(),
+            );
         }
         let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if !self.public_url.iter().all(is_url) {

@@ -25,6 +25,10 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 8 * 1_048_576;
 /// may never see the 413.
 const DISCARD_BYTES_MAX: usize = 8 * 1_048_576;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+/// A client that sends nothing for so long has either seen the answer coming or never meant to send.
+const DISCARD_SILENCE_MAX: Duration = Duration::from_millis(500);
+/// How long a client may pause within a body.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The whole body, at most `MAX` bytes.
 pub(crate) struct Capped<const MAX: usize>(pub(crate) Bytes);
@@ -41,7 +45,10 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Capped<MAX> {
             Declared::Nothing => read(&mut body, MAX, 0).await,
         };
         if let Err(failure) = read {
-            discard_rest(body).await;
+            // Whoever asks before it sends has sent nothing yet, and reading would tell it to go ahead.
+            if !parts.headers.contains_key(header::EXPECT) {
+                discard_rest(body).await;
+            }
             return Err(failure);
         }
         read.map(Self)
@@ -65,7 +72,8 @@ fn declared(headers: &HeaderMap) -> Declared {
 async fn read(body: &mut Body, bytes_max: usize, expected: usize) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let too_slow = |_| Failure::too_slow();
+    while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(too_slow)? {
         let frame = frame.map_err(|_| Failure::invalid_body("The request body ended early"))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > bytes_max {
@@ -93,7 +101,7 @@ pub(crate) async fn discard_rest(body: Body) {
 
 async fn discard(mut body: Body) {
     let mut bytes = 0;
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_SILENCE_MAX, body.frame()).await {
         bytes += frame.data_ref().map_or(0, Bytes::len);
         if bytes > DISCARD_BYTES_MAX {
             return;
@@ -122,6 +130,17 @@ pub(crate) fn json_or_empty_object(body: &[u8]) -> Result<&RawValue, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_arrives_is_given_up() {
+        for content_length in ["10", "99999999"] {
+            let begun = futures_util::stream::iter([Ok::<_, std::io::Error>("123")]);
+            let body = Body::from_stream(begun.chain(futures_util::stream::pending()));
+            let request = Request::builder().header(header::CONTENT_LENGTH, content_length).body(body).unwrap();
+            assert!(Capped::<10>::from_request(request, &()).await.is_err(), "it ends by itself");
+        }
+    }
 
     #[test]
     fn falsy_json_is_invalid() {

@@ -152,6 +152,10 @@ impl Failure {
         Self::error(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large")
     }
 
+    pub(crate) fn too_slow() -> Self {
+        Self::error(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time")
+    }
+
     /// A body that cannot be read at all.
     pub(crate) fn invalid_body(text: &'static str) -> Self {
         Self::error(StatusCode::BAD_REQUEST, text)

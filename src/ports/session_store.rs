@@ -31,6 +31,8 @@ pub struct ClaimRun {
     pub run: NewRun,
     /// Why, for the audit.
     pub reason: RunReason,
+    /// Replaces the session's trigger config together with the claim, or not at all.
+    pub trigger_config: Option<TriggerConfig>,
 }
 
 /// Losing is an ordinary outcome, so it is a value and not an error.

@@ -48,7 +48,11 @@ impl Core {
         // A run that no longer owned its session says nothing of how the session boots.
         if crashed && run.read_seq_num == 0 && self.is_current(session, run).await? {
             let error = run.error.as_ref().map_or_else(|| run.status.public().to_owned(), |e| e.message.clone());
-            self.ports.sessions.note_boot(session, BootEvent::Failed { error }, self.now()).await?;
+            let event = BootEvent::Failed { error: error.clone() };
+            let row = self.ports.sessions.note_boot(session, event, self.now()).await?;
+            if row.boot.failures == BOOT_FAILURES_MAX {
+                error!(session.id = %session, reason = error, "boots keep crashing; the session waits for new input");
+            }
         }
         self.boot_for_unread(&run.spec.environment, session).await
     }
@@ -68,7 +72,6 @@ impl Core {
         }
         let Some(tail) = self.unread_tail(&session).await? else { return Ok(()) };
         if session.boot.failures >= BOOT_FAILURES_MAX && session.boot.booted_tail_seq_num >= tail {
-            error!(session.id = %session.id, reason = ?session.boot.last_error, "boots keep crashing; the session waits for new input");
             return Ok(());
         }
         if session.boot.booted_tail_seq_num == tail && session.boot.failures == 0 {

@@ -47,6 +47,7 @@ impl Core {
             expected_run: from.cloned(),
             run: NewRun::of_session(id, session, session.current_run.as_ref())?,
             reason,
+            trigger_config: from.is_some().then(|| session.trigger_config.clone()),
         };
         let claim = self.ports.sessions.claim_run(claim, now).await?;
         if let Claim::Won { session, run } = &claim {

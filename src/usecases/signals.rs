@@ -119,7 +119,10 @@ impl Signals {
     /// Wakes when a session with this name comes into being. All who wait for one name share an entry.
     pub(crate) fn session_arrival(&self, environment: &EnvironmentId, name: &str) -> Arc<Notify> {
         let mut arrivals = self.arrivals.lock();
-        arrivals.retain(|_, waiting| waiting.strong_count() > 0);
+        // Names that nobody waits for any more go when the map would grow: on average each call pays for one.
+        if arrivals.len() == arrivals.capacity() {
+            arrivals.retain(|_, waiting| waiting.strong_count() > 0);
+        }
         let entry = arrivals.entry((environment.clone(), name.to_owned())).or_default();
         entry.upgrade().unwrap_or_else(|| {
             let fresh = Arc::new(Notify::new());

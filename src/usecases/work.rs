@@ -129,8 +129,6 @@ pub enum RevokeReason {
     Canceled,
     /// It used up its `max_duration`.
     TimedOut,
-    /// A newer run owns the session.
-    Superseded,
     /// It ran out, or the run went on elsewhere.
     LeaseExpired,
     /// The run was suspended by someone else.
@@ -143,7 +141,6 @@ impl RevokeReason {
         match self {
             Self::Canceled => "CANCELED",
             Self::TimedOut => "TIMED_OUT",
-            Self::Superseded => "SUPERSEDED",
             Self::LeaseExpired => "LEASE_EXPIRED",
             Self::Suspended => "SUSPENDED",
         }

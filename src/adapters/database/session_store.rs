@@ -267,7 +267,7 @@ async fn close(tx: &DatabaseTransaction, id: SessionId, reason: Option<String>, 
 }
 
 async fn claim_run(tx: &DatabaseTransaction, claim: ClaimRun, now: Timestamp) -> Result<Claim> {
-    let ClaimRun { session: id, expected_version, expected_run, run, reason } = claim;
+    let ClaimRun { session: id, expected_version, expected_run, run, reason, trigger_config } = claim;
     let version = expected_version + 1;
     let mut update = session::Entity::update_many()
         .col_expr(session::Column::CurrentRunId, Expr::val(run.id.as_str()))
@@ -280,9 +280,13 @@ async fn claim_run(tx: &DatabaseTransaction, claim: ClaimRun, now: Timestamp) ->
         update = update.filter(session::Column::CurrentRunId.eq(expected.as_str()));
     }
     let is_won = update.exec(tx).await.map_err(failed)?.rows_affected == 1;
-    let session = Box::new(sessions::locked(tx, &id).await?);
+    let mut session = Box::new(sessions::locked(tx, &id).await?);
     if !is_won {
         return Ok(Claim::Lost(session));
+    }
+    if let Some(config) = trigger_config {
+        session.trigger_config = config;
+        sessions::save(tx, &session).await.map_err(failed)?;
     }
     let run = Run::new(NewRun { session: Some(id.clone()), ..run }, version, now);
     runs::insert(tx, &run, None).await?;

@@ -88,8 +88,8 @@ pub enum RunCommand {
         /// Why, for people.
         reason: String,
     },
-    /// It is to end by itself until `by`, and is canceled then.
-    AskToStop {
+    /// A newer run has its session: an executing run is to end by itself until `by`, any other is canceled at once.
+    HandOver {
         /// The end of the grace.
         by: Timestamp,
     },
@@ -145,7 +145,8 @@ impl Run {
             RunCommand::Fail { holder, error, may_retry } => self.fail(holder, error, may_retry, now),
             RunCommand::LoseLease { number, error } => self.lose_lease(number, error, now),
             RunCommand::Cancel { reason } => self.cancel(&reason, now),
-            RunCommand::AskToStop { by } => self.ask_to_stop(by),
+            RunCommand::HandOver { by } if self.status == RunStatus::Executing => self.ask_to_stop(by),
+            RunCommand::HandOver { .. } => self.cancel("It handed its session over", now),
             RunCommand::Tick => self.tick(now),
         }?;
         let is_noop = matches!(attempt, Done::Nothing);

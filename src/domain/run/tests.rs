@@ -108,12 +108,19 @@ fn the_clock_expires_delays_and_times_out() {
 #[test]
 fn cancel_is_final_and_a_stop_has_a_grace() {
     let (mut run, holder) = executing(|_| {});
-    run.apply(RunCommand::AskToStop { by: after(30) }, T0).unwrap();
+    run.apply(RunCommand::HandOver { by: after(30) }, T0).unwrap();
     assert_eq!(run.status, RunStatus::Executing);
     run.apply(RunCommand::Tick, after(30)).unwrap();
     assert_eq!(run.status, RunStatus::Canceled);
     assert!(run.apply(RunCommand::Cancel { reason: "again".into() }, after(31)).unwrap().is_noop);
     assert!(run.apply(RunCommand::Complete { holder, output: None, output_type: None }, after(31)).is_err());
+}
+
+#[test]
+fn a_run_that_hands_over_has_a_grace_only_if_it_executes() {
+    let mut queued = run(|_| {});
+    queued.apply(RunCommand::HandOver { by: after(30) }, T0).unwrap();
+    assert_eq!(queued.status, RunStatus::Canceled);
 }
 
 #[test]

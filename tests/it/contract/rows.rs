@@ -79,6 +79,7 @@ pub(crate) fn claim(session: &SessionId, expected_version: u64, run: &str) -> Cl
         expected_run: None,
         run: new_run(run),
         reason: RunReason::Initial,
+        trigger_config: None,
     }
 }
 

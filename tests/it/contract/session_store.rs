@@ -366,15 +366,23 @@ pub(crate) async fn of_many_claims_of_one_version_one_wins(rows: Rows) {
 pub(crate) async fn a_claim_of_another_run_is_lost(rows: Rows) {
     let session = rows.session("a", None).await;
     let first = rows.won(&session.id, 0, "1").await;
+    let mut pinned = session.trigger_config.clone();
+    pinned.external_deployment_id = Some("next".into());
     let swap = |expected: &RunId, run: &str| ClaimRun {
         expected_run: Some(expected.clone()),
         reason: RunReason::Upgrade,
+        trigger_config: Some(pinned.clone()),
         ..claim(&session.id, 1, run)
     };
     let lost = rows.sessions.claim_run(swap(&RunId::from_body("x"), "2"), T0).await.unwrap();
+    assert!(
+        matches!(&lost, Claim::Lost(row) if row.trigger_config == session.trigger_config),
+        "the config stays as well"
+    );
     assert!(matches!(&lost, Claim::Lost(row) if row.current_run.as_ref() == Some(&first.spec.id)), "{lost:?}");
     let won = rows.sessions.claim_run(swap(&first.spec.id, "2"), T0).await.unwrap();
-    assert!(matches!(won, Claim::Won { .. }));
+    assert!(matches!(&won, Claim::Won { session, .. } if session.trigger_config == pinned));
+    assert_eq!(rows.read(&session.id).await.trigger_config, pinned);
     let stale = rows.sessions.claim_run(swap(&first.spec.id, "3"), T0).await.unwrap();
     assert!(matches!(&stale, Claim::Lost(row) if row.current_run == Some(RunId::from_body("2"))), "the true winner");
 }

@@ -606,19 +606,3 @@ fn nothing_random_authenticates_or_panics() {
         prop_assert!(matches!(answer, Err(Error::Unauthenticated(_))), "{answer:?}");
     });
 }
-
-/// Measures; run it with `--release -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn how_long_a_remembered_bearer_takes() {
-    let world = World::new().await;
-    let run = world.credentials.mint_run(&environment(), &claim(), world.clock.now().plus_ms(5_000)).await.unwrap();
-    let bound = world.mint(Some(session()), false).await;
-    for (name, bearer) in [("root key", ROOT_KEY), ("session token", &bound), ("run token", &run)] {
-        let start = std::time::Instant::now();
-        for _ in 0..100_000 {
-            world.principal(bearer).await;
-        }
-        println!("{name}: {} ns", start.elapsed().as_nanos() / 100_000);
-    }
-}

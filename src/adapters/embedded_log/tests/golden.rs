@@ -59,10 +59,10 @@ async fn a_log_of_version_1_opens() {
     assert_eq!(log.tail(&key("gone")).await.unwrap().position.seq_num, 0);
 }
 
-/// How the file was made. Not to be made again: it stands for logs that exist.
+/// What is written today has the shape of version 1 still. Bytes differ, because each log draws a number of its own that its
+/// checksums are bound to.
 #[tokio::test]
-#[ignore = "writes the golden file"]
-async fn write_version_1() {
+async fn version_1_is_what_is_written() {
     let dir = TempDir::new().unwrap();
     let log = EmbeddedLog::open(never_indexed(dir.path())).unwrap();
     for (key, append) in appends() {
@@ -70,9 +70,8 @@ async fn write_version_1() {
     }
     log.delete(&key("gone").session).await.unwrap();
     drop(log);
-    let mut bytes = std::fs::read(Segment::path(&dir.path().join("segments"), Kind::Log, 1)).unwrap();
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-    bytes.truncate(end);
-    std::fs::create_dir_all(file().parent().unwrap()).unwrap();
-    std::fs::write(file(), bytes).unwrap();
+    let mut written = std::fs::read(Segment::path(&dir.path().join("segments"), Kind::Log, 1)).unwrap();
+    written.truncate(written.iter().rposition(|&byte| byte != 0).unwrap() + 1);
+    let golden = std::fs::read(file()).unwrap();
+    assert_eq!((written.len(), &written[..24]), (golden.len(), &golden[..24]));
 }

@@ -21,6 +21,7 @@ async fn another_wins(world: &World, is_over: bool) -> continuo_domain::RunId {
         expected_run: None,
         run,
         reason: RunReason::Continuation,
+        trigger_config: None,
     };
     let won = world.store.claim_run(claim, world.clock.now()).await.unwrap();
     assert!(matches!(won, Claim::Won { .. }));

@@ -51,14 +51,14 @@ async fn a_superseded_run_is_not_assigned_any_more() {
     let created = world.create("a").await;
     let first = created.run.spec.id.clone();
     // The swap has happened and its end of the old run is lost: the old run is still in the queue.
-    world.gates.fail_before("apply", &["Cancel"], Error::Unavailable(Cause::new("down")));
+    world.gates.fail_before("apply", &["HandOver"], Error::Unavailable(Cause::new("down")));
     let request = continuo_usecases::EndAndContinue {
         session: named("a"),
         calling_run: first.clone(),
         reason: continuo_domain::run::RunReason::Manual,
         external_deployment_id: None,
     };
-    let _ = world.core.end_and_continue(&world.key, request).await;
+    assert!(world.core.end_and_continue(&world.key, request).await.unwrap().swapped);
     assert!(world.run(&first).await.is_alive());
     let mut worker = world.worker(2).await;
     let assigned = worker.assigned().await;
