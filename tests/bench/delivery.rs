@@ -1,25 +1,25 @@
 //! From an append to its subscribers: one over gRPC, one over SSE, one record at a time.
 
 use crate::support::{KEY, TestNode, append_request, channel};
-use crate::{disk, ms, percentile};
+use crate::{disk, ms, percentile, sized};
 use continuo_proto::v1::read_response::Event;
 use continuo_proto::v1::{Direction, ReadRequest};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-const RECORDS: usize = 2_000;
 const WARM_UP: usize = 200;
 
 pub(crate) async fn run() {
+    let records = sized(2_000);
     let node = TestNode::start().await;
     let client = node.client().await;
     let session = client.create(Some("delivery")).await.session.unwrap().id;
     let mut over_grpc = grpc_subscriber(&node, &session).await;
     let mut over_sse = sse_subscriber(&node, &session).await;
     let (mut ack, mut grpc, mut sse) = (Vec::new(), Vec::new(), Vec::new());
-    for n in 0..WARM_UP + RECORDS {
+    for n in 0..WARM_UP + records {
         let body = format!("@@{n:08}{}", "x".repeat(502));
         let began = Instant::now();
         client.channels.clone().append(append_request(&session, Direction::Out, &body)).await.unwrap();
@@ -34,7 +34,7 @@ pub(crate) async fn run() {
     }
     let mut syncs = disk::syncs();
     let sync = percentile(&mut syncs, 50);
-    println!("delivery of 512 B, {RECORDS} records, one at a time; the disk's own sync p50 {:.3} ms", ms(sync));
+    println!("delivery of 512 B, {records} records, one at a time; the disk's own sync p50 {:.3} ms", ms(sync));
     for (name, mut samples) in [("acknowledged", ack), ("gRPC subscriber", grpc), ("SSE subscriber", sse)] {
         let (p50, p99) = (percentile(&mut samples, 50), percentile(&mut samples, 99));
         let above = ms(p50) - ms(sync);
@@ -77,10 +77,15 @@ async fn sse_subscriber(node: &TestNode, session: &str) -> Arrivals {
         "GET /realtime/v1/sessions/{session}/out HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nTimeout-Seconds: 600\r\n\r\n"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
+    let mut part = vec![0; 64 * 1024];
+    let mut greeting = String::new();
+    while !greeting.contains("event: ping") {
+        let length = socket.read(&mut part).await.unwrap();
+        greeting.push_str(std::str::from_utf8(&part[..length]).unwrap());
+    }
     let (arrived, arrivals) = mpsc::channel(64);
     tokio::spawn(async move {
         let mut unread = Vec::new();
-        let mut part = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = socket.read(&mut part).await {
             let now = Instant::now();
             unread.extend_from_slice(&part[..length]);
@@ -91,6 +96,5 @@ async fn sse_subscriber(node: &TestNode, session: &str) -> Arrivals {
             }
         }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
     arrivals
 }

@@ -27,8 +27,6 @@ pub(crate) async fn run(sessions: usize) {
         ready.as_secs_f64(),
         rss_mib(&server)
     );
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    println!("  after the sweep of 20 s: RSS {} MiB", rss_mib(&server));
     stop(&mut server);
 }
 

@@ -1,36 +1,37 @@
 //! Replay of one cold stream over gRPC.
 
+use crate::sized;
 use crate::support::{Client, TestNode, channel};
 use continuo_proto::v1::read_response::Event;
 use continuo_proto::v1::{AppendRequest, Direction, NewRecord, ReadRequest};
 use std::time::Instant;
 
-const RECORDS: usize = 100_000;
 const BYTES: usize = 512;
 const ROUNDS: usize = 3;
 
 pub(crate) async fn run() {
+    let records = sized(100_000);
     let mut node = TestNode::start().await;
     let client = node.client().await;
     let session = client.create(Some("replay")).await.session.unwrap().id;
-    fill(&client, &session).await;
-    println!("replay of {RECORDS} records of {BYTES} B over gRPC, cold after a restart");
+    fill(&client, &session, records).await;
+    println!("replay of {records} records of {BYTES} B over gRPC, cold after a restart");
     for _ in 0..ROUNDS {
         node.restart().await;
         let client = node.client().await;
         let began = Instant::now();
-        let bytes = replay(&client, &session).await;
+        let bytes = replay(&client, &session, records).await;
         let seconds = began.elapsed().as_secs_f64();
         println!(
             "  {:.0} MB/s, {:.0} records/s (wanted: 100 MB/s)",
             bytes as f64 / seconds / 1e6,
-            RECORDS as f64 / seconds
+            records as f64 / seconds
         );
     }
 }
 
-async fn fill(client: &Client, session: &str) {
-    for _ in 0..RECORDS / 1_000 {
+async fn fill(client: &Client, session: &str, records: usize) {
+    for _ in 0..records / 1_000 {
         let record = NewRecord { headers: vec![], body: vec![b'x'; BYTES].into() };
         let append = AppendRequest {
             channel: channel(session, Direction::Out),
@@ -41,12 +42,12 @@ async fn fill(client: &Client, session: &str) {
     }
 }
 
-async fn replay(client: &Client, session: &str) -> usize {
+async fn replay(client: &Client, session: &str, wanted: usize) -> usize {
     let request = ReadRequest { channel: channel(session, Direction::Out), ..Default::default() };
     let mut channels = client.channels.clone().max_decoding_message_size(8 << 20);
     let mut events = channels.read(request).await.unwrap().into_inner();
     let (mut records, mut bytes) = (0, 0);
-    while records < RECORDS {
+    while records < wanted {
         let Some(Event::Batch(batch)) = events.message().await.unwrap().unwrap().event else { continue };
         let data = batch.records.iter().filter(|r| r.headers.is_empty());
         records += data.clone().count();

@@ -1,4 +1,5 @@
 //! What the log costs next to what the disk can do, in one run: `cargo bench -p continuo-embedded-log -- --secs 5`.
+//! (`cargo test --bench log` runs it at a hundredth of the size.)
 //!
 //! * *append*: 64 writers of 512-byte records, against a bare loop that writes and syncs batches of the same size to a
 //!   file whose blocks were written before. Both in turn, a quarter of a second each, so that the machine's moods hit both alike.
@@ -33,7 +34,7 @@ fn main() {
     let only = args.iter().skip_while(|arg| **arg != "--only").nth(1).copied();
     let wanted = |part| only.is_none_or(|only| only == part);
     if wanted("append") {
-        append::run(Duration::from_secs(secs));
+        append::run(if is_measurement() { Duration::from_secs(secs) } else { Duration::from_millis(500) });
     }
     if wanted("replay") {
         replay::run();
@@ -41,6 +42,16 @@ fn main() {
     if wanted("open") {
         open::run();
     }
+}
+
+/// So many in a measurement; a hundredth of it when `cargo test` runs the benchmark to see that it works.
+fn sized(full: usize) -> usize {
+    if is_measurement() { full } else { full / 100 }
+}
+
+/// `cargo bench` says so; the part it starts as a process of its own is told the same.
+fn is_measurement() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
 }
 
 fn now() -> Timestamp {

@@ -1,6 +1,6 @@
 //! Opening a log with many streams, in a process of its own so that its memory can be seen.
 
-use crate::{key, one, open_log, runtime, temp_dir};
+use crate::{is_measurement, key, one, open_log, runtime, sized, temp_dir};
 use continuo_domain::Result;
 use continuo_domain::channel::ReadFrom;
 use continuo_embedded_log::EmbeddedLog;
@@ -11,9 +11,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-const STREAMS: usize = 100_000;
 const WRITERS: usize = 256;
-const FOLLOWERS: usize = 10_000;
+
+fn stream_count() -> usize {
+    sized(100_000)
+}
+
+fn follower_count() -> usize {
+    sized(10_000)
+}
 
 pub(crate) fn run() {
     let dir = temp_dir();
@@ -23,14 +29,14 @@ pub(crate) fn run() {
         futures_util::future::join_all((0..WRITERS).map(|writer| {
             let log = &log;
             async move {
-                for n in (writer..STREAMS).step_by(WRITERS) {
+                for n in (writer..stream_count()).step_by(WRITERS) {
                     log.append(&key(n), one()).await.expect("an append");
                 }
             }
         }))
         .await;
     });
-    println!("open with {STREAMS} streams, written in {:.1} s", started.elapsed().as_secs_f64());
+    println!("open with {} streams, written in {:.1} s", stream_count(), started.elapsed().as_secs_f64());
     // Without a clean end: the child recovers.
     drop(log);
     open_in_child(dir.path(), "after a crash  ");
@@ -39,7 +45,12 @@ pub(crate) fn run() {
 
 fn open_in_child(dir: &Path, name: &str) {
     let own = std::env::current_exe().expect("a path");
-    let child = Command::new(own).arg("open-child").arg(dir).output().expect("a child");
+    let child = Command::new(own)
+        .arg("open-child")
+        .arg(dir)
+        .args(is_measurement().then_some("--bench"))
+        .output()
+        .expect("a child");
     print!("  {name}{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
 }
 
@@ -53,12 +64,12 @@ pub(crate) fn child(dir: &Path) {
     let runtime = runtime();
     let started = Instant::now();
     runtime.block_on(async {
-        for n in (0..STREAMS).step_by(97) {
+        for n in (0..stream_count()).step_by(97) {
             let (records, _) = log.read(&key(n), ReadFrom::seq_num(0)).await.expect("a read");
             assert_eq!(records.len(), 1);
         }
     });
-    let per_read = started.elapsed() / (STREAMS / 97) as u32;
+    let per_read = started.elapsed() / (stream_count() / 97) as u32;
     println!(
         "ready in {:.2} s, {idle} MiB resident, {} MiB after 1 031 cold reads of {per_read:.0?} each, {} MiB at most, {} streams in memory   (wanted: well under 2 s, 150 MiB)",
         opened.as_secs_f64(),
@@ -75,8 +86,8 @@ pub(crate) fn child(dir: &Path) {
 }
 
 async fn idle_followers(log: &EmbeddedLog) -> Vec<BoxStream<'static, Result<ReadEvent>>> {
-    let mut followers = Vec::with_capacity(FOLLOWERS);
-    for n in 0..FOLLOWERS {
+    let mut followers = Vec::with_capacity(follower_count());
+    for n in 0..follower_count() {
         let mut events = log.follow(&key(n), ReadFrom::seq_num(1)).await.expect("a follower");
         assert!(matches!(events.next().await, Some(Ok(ReadEvent::CaughtUp(_)))));
         assert!(events.next().now_or_never().is_none());

@@ -1,12 +1,15 @@
 //! Reading a cold stream from begin to end.
 
-use crate::{BODY_BYTES, key, open_log, record, runtime, temp_dir};
+use crate::{BODY_BYTES, key, open_log, record, runtime, sized, temp_dir};
 use continuo_domain::channel::{Append, ReadFrom};
 use continuo_ports::{ChannelStore, ReadEvent};
 use futures_util::StreamExt;
 use std::time::Instant;
 
-const RECORDS: usize = 100_000;
+/// Records of the stream that is replayed.
+fn record_count() -> usize {
+    sized(100_000)
+}
 
 pub(crate) fn run() {
     for (streams, per_append, name) in [(1, 1_000, "alone"), (10, 10, "mixed with nine others, 10 records at a time")] {
@@ -14,7 +17,7 @@ pub(crate) fn run() {
         let runtime = runtime();
         let log = open_log(dir.path());
         runtime.block_on(async {
-            for _ in 0..RECORDS / per_append {
+            for _ in 0..record_count() / per_append {
                 let append = || Append { records: vec![record(); per_append], ..Append::default() };
                 let appends = (0..streams).map(|n| {
                     let (log, key, append) = (&log, key(n), append());
@@ -39,15 +42,15 @@ pub(crate) fn run() {
                 }
                 seen
             });
-            assert_eq!(seen, RECORDS);
+            assert_eq!(seen, record_count());
             best = best.min(started.elapsed().as_secs_f64());
         }
-        let megabytes = (RECORDS * BODY_BYTES) as f64 / 1e6;
-        println!("replay of {RECORDS} x {BODY_BYTES} B, {name}");
+        let megabytes = (record_count() * BODY_BYTES) as f64 / 1e6;
+        println!("replay of {} x {BODY_BYTES} B, {name}", record_count());
         println!(
             "  {:.0} MB/s, {:.2} M records/s   (wanted, alone: at least 500 MB/s)",
             megabytes / best,
-            RECORDS as f64 / best / 1e6
+            record_count() as f64 / best / 1e6
         );
     }
 }
