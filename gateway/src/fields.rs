@@ -99,6 +99,8 @@ fn whole_path(field: &str, route: Route) -> Option<&'static str> {
             _ => "page[after]",
         },
         "page_size" => "page[size]",
+        // Query parameters are not numbered.
+        _ if in_list && field.ends_with(']') => return whole_path(field.split('[').next()?, route),
         "filter.types" => "filter[type]",
         "filter.tags" => "filter[tags]",
         "filter.task_identifiers" => "filter[taskIdentifier]",
@@ -174,6 +176,8 @@ mod tests {
         assert_eq!(line("value.external_id", Route::ChangeSession), r#"m at "externalId""#);
         assert_eq!(line("max_attempts", Route::Trigger), r#"m at "options.maxAttempts""#);
         assert_eq!(line("payload", Route::Trigger), r#"m at "payload""#);
+        assert_eq!(line("statuses[1]", Route::List("page[after]")), r#"m at "filter[status]""#);
+        assert_eq!(line("filter.tags[0]", Route::List("page[after]")), r#"m at "filter[tags]""#);
         assert_eq!(line("page_token", Route::List("page[before]")), r#"m at "page[before]""#);
     }
 }

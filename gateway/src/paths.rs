@@ -91,7 +91,7 @@ impl Params {
     /// The channel.
     pub(crate) fn channel(&self) -> Result<ChannelRef, Failure> {
         let session = self.session()?;
-        let name = if self.0.iter().any(|(n, _)| n == "channel") { self.get("channel")? } else { String::new() };
+        let name = self.channel_name()?;
         let direction = match self.get("io")?.as_str() {
             "in" => Direction::In,
             "out" => Direction::Out,
@@ -101,6 +101,18 @@ impl Params {
             }
         };
         Ok(ChannelRef { session, name, direction: direction.into() })
+    }
+
+    /// Empty for the reserved pair. A segment that is there and empty must not be taken for it.
+    fn channel_name(&self) -> Result<String, Failure> {
+        if !self.0.iter().any(|(n, _)| n == "channel") {
+            return Ok(String::new());
+        }
+        let name = self.get("channel")?;
+        if name.is_empty() {
+            return Err(Failure::params(vec![Issue::new("too_small", vec![Step::key("channel")], "is empty")]));
+        }
+        Ok(name)
     }
 }
 

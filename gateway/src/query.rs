@@ -77,7 +77,8 @@ impl Query {
         let from = self.milliseconds("filter[createdAt][from]")?;
         let to = self.milliseconds("filter[createdAt][to]")?;
         let period = self.one("filter[createdAt][period]").and_then(time::parse_duration_ms);
-        let since = period.map(|ms| time::now_ms().saturating_sub_unsigned(ms));
+        // Nothing is older than the epoch: a longer period means all.
+        let since = period.map(|ms| time::now_ms().saturating_sub_unsigned(ms).max(0));
         Ok((from.max(since), to))
     }
 
@@ -150,6 +151,7 @@ mod tests {
             .unwrap_or_default();
         assert!(from.is_some_and(|from| from > 5));
         assert_eq!(to, Some(9));
+        assert_eq!(Query::parse("filter[createdAt][period]=99999999w").created().ok(), Some((Some(0), None)));
         assert_eq!(Query::parse("filter[createdAt][period]=soon").created().ok(), Some((None, None)));
     }
 }

@@ -1,6 +1,9 @@
 //! Points in time and durations, as the SDKs write and read them.
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil, fmt::temporal::Pieces};
+
+/// Calendar time reaches to the end of the year 9999, which people write for "never"; jiff's `Timestamp` ends a day earlier.
+const EPOCH: civil::DateTime = civil::datetime(1970, 1, 1, 0, 0, 0, 0);
 
 /// Milliseconds of this moment.
 pub(crate) fn now_ms() -> i64 {
@@ -9,8 +12,8 @@ pub(crate) fn now_ms() -> i64 {
 
 /// ISO 8601 in UTC with milliseconds and `Z`, as `Date.prototype.toISOString` prints it.
 pub(crate) fn iso(time: &prost_types::Timestamp) -> String {
-    match Timestamp::from_millisecond(to_ms(time)) {
-        Ok(time) => format!("{time:.3}"),
+    match EPOCH.checked_add(SignedDuration::from_millis(to_ms(time))) {
+        Ok(time) => format!("{time:.3}Z"),
         Err(_) => "9999-12-31T23:59:59.999Z".to_owned(),
     }
 }
@@ -33,12 +36,11 @@ pub(crate) fn from_ms(ms: i64) -> prost_types::Timestamp {
 
 /// Reads an ISO date as `new Date(text)` does in UTC: with an offset, without one, or a day alone.
 pub(crate) fn parse_iso_ms(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let time = text
-        .parse::<Timestamp>()
-        .ok()
-        .or_else(|| text.parse::<civil::DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|t| t.timestamp()))?;
-    Some(time.as_millisecond())
+    let pieces = Pieces::parse(text.trim()).ok()?;
+    let time = pieces.date().to_datetime(pieces.time().unwrap_or(civil::Time::midnight()));
+    let offset_s = pieces.to_numeric_offset().map_or(0, |offset| offset.seconds());
+    let ms = i64::try_from(time.duration_since(EPOCH).as_millis()).ok()?;
+    Some(ms - i64::from(offset_s) * 1_000)
 }
 
 /// Reads `30s`, `15m`, `1h30m`, `7d`, `4w`, and the long forms that the `jose` library takes (`15 minutes`, `1hr`).
@@ -72,12 +74,13 @@ fn unit_ms(unit: &str) -> Option<u64> {
     })
 }
 
-/// A moment given as a duration from now or as an ISO date.
+/// A moment given as a duration from now or as an ISO date. What lies after the year 9999 is none.
 pub(crate) fn parse_moment_ms(text: &str) -> Option<i64> {
-    match parse_duration_ms(text) {
+    let moment = match parse_duration_ms(text) {
         Some(ms) => now_ms().checked_add(i64::try_from(ms).ok()?),
         None => parse_iso_ms(text),
-    }
+    };
+    moment.filter(|ms| EPOCH.checked_add(SignedDuration::from_millis(*ms)).is_ok())
 }
 
 /// Does the text match `^\d+[smhd]$`, the form of every `idempotencyKeyTTL`?
@@ -121,7 +124,11 @@ mod tests {
         assert_eq!(parse_iso_ms("2026-01-01T02:00:00+02:00"), Some(1_767_225_600_000));
         assert_eq!(parse_iso_ms("2026-01-01T00:00:00"), Some(1_767_225_600_000));
         assert_eq!(parse_iso_ms("2026-01-01"), Some(1_767_225_600_000));
-        assert_eq!(parse_iso_ms("soon"), None);
+        assert_eq!(parse_iso_ms("9999-12-31T23:59:59.999Z"), Some(253_402_300_799_999));
+        assert_eq!(parse_iso_ms("2026-01-01T00:00:00+02"), Some(1_767_218_400_000));
+        for text in ["soon", "", "12:00", "2026-13-01", "2026-02-30T00:00:00Z"] {
+            assert_eq!(parse_iso_ms(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -148,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(ms in -62_135_596_800_000i64..253_402_207_200_000) {
+        fn what_is_printed_is_read_back(ms in -62_135_596_800_000i64..253_402_300_800_000) {
             prop_assert_eq!(parse_iso_ms(&iso(&from_ms(ms))), Some(ms));
         }
 

@@ -12,6 +12,8 @@ use crate::{
     time,
 };
 
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 2_048;
+
 /// One problem.
 #[derive(Debug, Serialize)]
 pub(crate) struct Issue {
@@ -243,6 +245,17 @@ impl<'a> Object<'a> {
             self.issues.add("invalid_enum_value", self.path_to(name), message);
         }
         found
+    }
+
+    /// `idempotencyKey`. The limit is the services'; only today's sentence about it is made here.
+    pub(crate) fn idempotency_key(&self) -> Option<String> {
+        const NAME: &str = "idempotencyKey";
+        let key = self.string(NAME)?;
+        if key.chars().count() > IDEMPOTENCY_KEY_CHARS_MAX {
+            let message = format!("{NAME} must be {IDEMPOTENCY_KEY_CHARS_MAX} characters or less");
+            self.issues.add("too_big", self.path_to(NAME), message);
+        }
+        Some(key)
     }
 
     /// How long an idempotency key counts, `^\d+[smhd]$`, in milliseconds.

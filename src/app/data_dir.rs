@@ -11,7 +11,7 @@ pub(super) struct DataDir(PathBuf);
 impl DataDir {
     /// Makes the directory where it is missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {}", path.display()))?;
+        make(path).with_context(|| format!("cannot make the data directory {}", path.display()))?;
         Ok(Self(path.to_owned()))
     }
 
@@ -35,20 +35,32 @@ impl DataDir {
     pub(super) fn admin_key(&self, fresh: impl FnOnce() -> Result<String>) -> Result<String> {
         let path = self.0.join("admin.key");
         match fs::read_to_string(&path) {
-            Ok(key) => Ok(key.trim().to_owned()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let key = fresh()?;
-                write_secret(&path, &key)?;
-                Ok(key)
+            // A file without a key is one that a crash left between its making and its writing.
+            Ok(key) if !key.trim().is_empty() => return Ok(key.trim().to_owned()),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Ok(_) | Err(_) => {}
         }
+        let key = fresh()?;
+        write_secret(&path, &key)?;
+        Ok(key)
     }
 
     /// Leaves the dev environment's key where the command line finds it.
     pub(super) fn put_dev_key(&self, key: &str) -> Result<()> {
         write_secret(&self.0.join("dev.key"), key)
     }
+}
+
+/// What is acknowledged later lies in this directory, so a fresh one is on disk before anything else is.
+fn make(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()
 }
 
 fn write_secret(path: &Path, secret: &str) -> Result<()> {
@@ -62,4 +74,20 @@ fn write_secret(path: &Path, secret: &str) -> Result<()> {
         file.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_key_is_kept_and_one_that_a_crash_left_unwritten_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/admin.key"), "").unwrap();
+        for _ in 0..2 {
+            assert_eq!(data.admin_key(|| Ok("secret".into())).unwrap(), "secret");
+        }
+        assert_eq!(data.admin_key(|| Ok("other".into())).unwrap(), "secret");
+    }
 }

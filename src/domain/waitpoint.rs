@@ -81,6 +81,12 @@ impl Completion {
         let output = format!(r#"{{"code":"TRIGGER_WAITPOINT_TIMEOUT","message":"Waitpoint timed out at {at_iso}"}}"#);
         Self { output: Some(output), output_type: "application/json".into(), is_error: true }
     }
+
+    /// What was waited for cannot come any more: the session was deleted.
+    pub fn session_deleted() -> Self {
+        let output = r#"{"code":"SESSION_DELETED","message":"The session was deleted"}"#.into();
+        Self { output: Some(output), output_type: "application/json".into(), is_error: true }
+    }
 }
 
 /// A waitpoint row.

@@ -13,7 +13,8 @@ pub(crate) mod transcript;
 pub(crate) mod waitpoint;
 pub(crate) mod worker;
 
-use continuo_domain::session::PAGE_SIZE_MAX;
+use continuo_domain::session::{EXTERNAL_ID_CHARS_MAX, PAGE_SIZE_MAX};
+use continuo_domain::text::bounded;
 use continuo_domain::{Error, Result, Violation};
 
 /// A page that does not say how long it should be.
@@ -26,6 +27,22 @@ pub(crate) fn named<T>(field: &str, parsed: Result<T>) -> Result<T> {
             Error::InvalidArgument(found.into_iter().map(|v| Violation::new(field, v.problem)).collect())
         }
         other => other,
+    })
+}
+
+/// Reads what a request asks for by id. A text that no id looks like names nothing that was ever made: it is looked up all
+/// the same, so that the answer is the one for what is missing, and for who may not ask the one for who may not ask.
+pub(crate) fn looked_up<T>(
+    field: &str,
+    text: &str,
+    prefix: &str,
+    parse: fn(&str) -> Result<T>,
+    from_body: fn(&str) -> T,
+) -> Result<T> {
+    parse(text).or_else(|_| {
+        let text = bounded(field, text, EXTERNAL_ID_CHARS_MAX)?;
+        // No body of an id holds a question mark, so what lacks the prefix does not become an id by being given it.
+        Ok(text.strip_prefix(prefix).map_or_else(|| from_body(&format!("?{text}")), from_body))
     })
 }
 

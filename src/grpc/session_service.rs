@@ -1,9 +1,8 @@
 //! SessionService.
 
 use crate::Services;
-use crate::convert::{named, page_size, session as convert, transcript};
+use crate::convert::{page_size, run, session as convert, transcript};
 use crate::status::of_error;
-use continuo_domain::RunId;
 use continuo_domain::session::PAGE_SIZE_MAX;
 use continuo_proto::v1;
 use continuo_proto::v1::session_service_server::SessionService;
@@ -89,7 +88,7 @@ impl SessionService for Services {
         let caller = self.principal(&request).await?;
         let v1::CloseSessionRequest { session, reason, calling_run_id } = request.into_inner();
         let asked = convert::parse_ref("session", &session).map_err(of_error)?;
-        let calling_run = calling_run_id.map(|id| named("calling_run_id", RunId::parse(&id)));
+        let calling_run = calling_run_id.map(|id| run::parse_id_in("calling_run_id", &id));
         let calling_run = calling_run.transpose().map_err(of_error)?;
         let core = self.core.clone();
         let close = async move { core.close_session(&caller, &asked, reason, calling_run.as_ref()).await };

@@ -110,7 +110,12 @@ impl Core {
         }
         let own_token = append.fencing_token.clone();
         for _ in 0..FENCE_ROUNDS_MAX {
-            let seen = self.ports.channels.tail(channel).await?.fencing_token;
+            let tail = self.ports.channels.tail(channel).await?;
+            if tail.position.seq_num == 0 {
+                // Nobody wrote to it yet, or it went with its session, and its closed fence with it.
+                self.check_still_open(session).await?;
+            }
+            let seen = tail.fencing_token;
             if Fence::of_token(&seen).closed {
                 let closed_reason = self.closed_reason(session).await;
                 return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
@@ -122,6 +127,13 @@ impl Core {
             }
         }
         Err(Error::LimitExceeded { what: "the channel's owner keeps changing, which", retry_after_ms: 100 })
+    }
+
+    /// As `Session::check_open`, on the row as it is now.
+    async fn check_still_open(&self, session: &Session) -> Result<()> {
+        let asked = continuo_domain::session::SessionRef::Id(session.id.clone());
+        let row = self.ports.sessions.get(&session.tenant.environment, &asked).await?;
+        row.ok_or(Error::SessionNotFound)?.check_open(self.now())
     }
 
     /// A part id that was stored before the refusal has its outcome still. The token is one that is never in force, so that a
@@ -263,6 +275,7 @@ impl Core {
             }
             Err(error) => {
                 warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "no run for new input yet");
+                self.signals.owe_boot(&session.tenant.environment, &session.id);
             }
         }
     }

@@ -33,10 +33,16 @@ impl Core {
             && let Err(error) = self.after_session_run(session, run).await
         {
             warn!(session.id = %session, error = %error, cause = ?error.cause(), "the end of a run is not settled yet");
+            self.signals.owe_boot(&run.spec.environment, session);
         }
     }
 
     async fn after_session_run(&self, session: &SessionId, run: &Run) -> Result<()> {
+        let asked = SessionRef::Id(session.clone());
+        if self.ports.sessions.get(&run.spec.environment, &asked).await?.is_none() {
+            // A fence would make a channel of a deleted session anew, and nothing would take it away again.
+            return Ok(());
+        }
         if run.status != RunStatus::CompletedSuccessfully {
             // From here on nothing it still sends is taken.
             self.raise_fence(session, run.session_version, run.snapshot).await?;

@@ -1,10 +1,12 @@
 //! Delete a session with everything it has.
 
 use crate::Core;
-use continuo_domain::Result;
+use continuo_domain::channel::{ChannelKey, Direction, SeqNum};
 use continuo_domain::principal::{Action, Principal};
 use continuo_domain::run::RunCommand;
 use continuo_domain::session::SessionRef;
+use continuo_domain::waitpoint::Completion;
+use continuo_domain::{Result, SessionId};
 
 impl Core {
     /// Closes first, so that nothing is written to it while it goes; then its run, its channels, its row.
@@ -18,8 +20,21 @@ impl Core {
             let applied = self.ports.runs.apply(&run.spec.environment, &run.spec.id, command, now).await?;
             self.after_run_change(&applied).await;
         }
+        self.end_waits(&session.id).await?;
         self.ports.channels.delete(&session.id).await?;
         self.ports.sessions.delete(&session.id).await?;
+        // A sweep of half done closes may have fenced a channel anew meanwhile; without a row no other comes.
+        self.ports.channels.delete(&session.id).await
+    }
+
+    /// A run of another session, or of none, that is suspended on a channel of this one must not sleep for ever.
+    async fn end_waits(&self, session: &SessionId) -> Result<()> {
+        for direction in [Direction::In, Direction::Out] {
+            let channel = ChannelKey::reserved(session.clone(), direction);
+            for waitpoint in self.ports.runs.open_waits(&channel, SeqNum::MAX).await? {
+                self.complete(&waitpoint.id, Completion::session_deleted()).await?;
+            }
+        }
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Hints within this process. Losing one costs latency only: whoever waits for one also has a clock.
 
 use crate::LeaseRef;
-use continuo_domain::{EnvironmentId, Error, Result, RunId};
+use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
@@ -28,6 +28,9 @@ pub(crate) struct Signals {
     /// Which link holds a lease: the last one that took or renewed it.
     holders: Mutex<HashMap<LeaseRef, u64>>,
     links: AtomicU64,
+    /// Sessions that a boot failed for although their input is durable. No row tells of them; after a restart the sweeper
+    /// looks at every session.
+    owed_boots: Mutex<HashSet<(EnvironmentId, SessionId)>>,
 }
 
 impl Default for Signals {
@@ -40,6 +43,7 @@ impl Default for Signals {
             arrival_places: Mutex::default(),
             holders: Mutex::default(),
             links: AtomicU64::default(),
+            owed_boots: Mutex::default(),
         }
     }
 }
@@ -97,6 +101,16 @@ impl Signals {
             holders.remove(lease);
         }
         is_ours
+    }
+
+    /// A boot failed; the sweeper tries it again.
+    pub(crate) fn owe_boot(&self, environment: &EnvironmentId, session: &SessionId) {
+        self.owed_boots.lock().insert((environment.clone(), session.clone()));
+    }
+
+    /// The sessions a boot is owed to, which from here on is the caller's affair.
+    pub(crate) fn take_owed_boots(&self) -> HashSet<(EnvironmentId, SessionId)> {
+        std::mem::take(&mut *self.owed_boots.lock())
     }
 
     /// A session with this name came into being.

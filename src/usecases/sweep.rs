@@ -5,7 +5,7 @@ use crate::Core;
 use continuo_domain::run::RunCommand;
 use continuo_domain::session::{ListFilter, ListPosition, PageFrom, SessionStatus};
 use continuo_domain::waitpoint::{Completion, WaitpointKind};
-use continuo_domain::{EnvironmentId, Result, Timestamp};
+use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -40,9 +40,13 @@ impl Core {
 
     /// One round of the clock at `now`: moves what is due, and says when something is due next.
     pub async fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let mut moved = 0;
         for run in self.ports.runs.due_runs(now, PAGE).await? {
             match self.ports.runs.apply(&run.spec.environment, &run.spec.id, RunCommand::Tick, now).await {
-                Ok(applied) => self.after_run_change(&applied).await,
+                Ok(applied) => {
+                    moved += 1;
+                    self.after_run_change(&applied).await;
+                }
                 // One that cannot be moved must not stop the clock for the others.
                 Err(error) => warn!(run.id = %run.spec.id, error = %error, cause = ?error.cause(), "a due run waits"),
             }
@@ -52,9 +56,16 @@ impl Core {
                 WaitpointKind::Manual => Completion::timed_out(&waitpoint.timeout_at.unwrap_or(now).to_iso()),
                 WaitpointKind::DateTime => Completion::empty(),
             };
-            if let Err(error) = self.complete(&waitpoint.id, completion).await {
-                warn!(waitpoint.id = %waitpoint.id, error = %error, cause = ?error.cause(), "a timeout waits");
+            match self.complete(&waitpoint.id, completion).await {
+                Ok(_) => moved += 1,
+                Err(error) => {
+                    warn!(waitpoint.id = %waitpoint.id, error = %error, cause = ?error.cause(), "a timeout waits");
+                }
             }
+        }
+        // More may be due than one round takes; where nothing moves, trying at once does not help.
+        if moved >= PAGE {
+            return Ok(Some(now));
         }
         self.ports.runs.next_due(now).await
     }
@@ -62,15 +73,20 @@ impl Core {
     /// Finishes closes that were left half done and boots what is due; at the start also what a crash may have left: waits
     /// whose record came, sessions with unread input and no run. Runs until stopping.
     pub async fn run_sweeper(self) {
+        // What changes during the first look at everything is for the sweep after it.
+        let mut since = self.now();
         self.report("waits", self.sweep_waits().await);
         self.report("unread input", self.sweep_all_sessions().await);
         let mut waits_at = tokio::time::Instant::now() + WAITS_EVERY;
-        let mut since = self.now();
         while !self.stopping.is_cancelled() {
             let now = self.now();
             self.report("closes", self.sweep_closes().await);
-            self.report("boots", self.sweep_boots(since, now).await);
-            since = Timestamp(now.0 - 10 * SWEEP_MS as i64);
+            let boots = self.sweep_boots(since, now).await;
+            // After a sweep that failed the next one looks back as far.
+            if boots.is_ok() {
+                since = Timestamp(now.0 - 10 * SWEEP_MS as i64);
+            }
+            self.report("boots", boots);
             if tokio::time::Instant::now() >= waits_at {
                 self.report("waits", self.sweep_waits().await);
                 waits_at = tokio::time::Instant::now() + WAITS_EVERY;
@@ -122,16 +138,25 @@ impl Core {
 
     /// Boots open sessions with unread input and no live run, of those that changed since `since` or whose backoff is over.
     pub async fn sweep_boots(&self, since: Timestamp, now: Timestamp) -> Result<u64> {
+        for (environment, session) in self.signals.take_owed_boots() {
+            self.boot_or_owe(&environment, &session).await;
+        }
         let mut after = None;
         loop {
             let page = self.ports.sessions.sessions_without_live_run(since, now, after.as_ref(), PAGE).await?;
             let Some(last) = page.last().map(|s| s.id.clone()) else { return Ok(0) };
             for session in page {
-                if let Err(error) = self.boot_for_unread(&session.tenant.environment, &session.id).await {
-                    warn!(session.id = %session.id, error = %error, "unread input waits for the next sweep");
-                }
+                self.boot_or_owe(&session.tenant.environment, &session.id).await;
             }
             after = Some(last);
+        }
+    }
+
+    /// What fails is tried again with the next sweep, also when the session is no longer among those that changed.
+    async fn boot_or_owe(&self, environment: &EnvironmentId, session: &SessionId) {
+        if let Err(error) = self.boot_for_unread(environment, session).await {
+            warn!(session.id = %session, error = %error, cause = ?error.cause(), "unread input waits for the next sweep");
+            self.signals.owe_boot(environment, session);
         }
     }
 
@@ -149,9 +174,7 @@ impl Core {
         while !self.stopping.is_cancelled() {
             let page = self.ports.index.list(environment, &filter, &from, PAGE, self.now()).await?;
             for session in &page.sessions {
-                if let Err(error) = self.boot_for_unread(environment, &session.id).await {
-                    warn!(session.id = %session.id, error = %error, "unread input waits for the next sweep");
-                }
+                self.boot_or_owe(environment, &session.id).await;
             }
             match page.sessions.last().filter(|_| page.has_older) {
                 None => break,

@@ -205,7 +205,7 @@ impl Core {
         caller: &Principal,
         new: NewManualWaitpoint,
     ) -> Result<(MadeOrFound<Waitpoint>, String)> {
-        check_key_or_run(caller)?;
+        check_key_or_run(caller, Action::Write, &[Resource::all("waitpoints")])?;
         let mut waitpoint = self.new_waitpoint(caller, WaitpointKind::Manual, new)?;
         waitpoint.run = caller.run().map(|claim| claim.run.clone());
         let made = self.ports.runs.create_waitpoint(waitpoint).await?;
@@ -217,7 +217,8 @@ impl Core {
 
     /// One waitpoint.
     pub async fn get_waitpoint(&self, caller: &Principal, id: &WaitpointId) -> Result<Waitpoint> {
-        check_key_or_run(caller)?;
+        let this = [Resource::one("waitpoints", id.as_str()), Resource::all("waitpoints")];
+        check_key_or_run(caller, Action::Read, &this)?;
         self.ports.runs.get_waitpoint(&caller.environment, id).await?.ok_or(Error::WaitpointNotFound)
     }
 
@@ -228,7 +229,7 @@ impl Core {
         after: Option<&WaitpointId>,
         limit: u32,
     ) -> Result<(Vec<Waitpoint>, Option<WaitpointId>)> {
-        if !caller.has_secret_key() {
+        if !caller.has_secret_key() || !caller.may(Action::Read, &[Resource::all("waitpoints")]) {
             return Err(Error::PermissionDenied);
         }
         let limit = limit.clamp(1, PAGE_SIZE_MAX);
@@ -283,6 +284,8 @@ fn wait_key(environment: &EnvironmentId, session: WaitedSession, direction: Dire
     WaitKey { environment: environment.clone(), session, direction }
 }
 
-fn check_key_or_run(caller: &Principal) -> Result<()> {
-    if caller.has_secret_key() || caller.run().is_some() { Ok(()) } else { Err(Error::PermissionDenied) }
+/// A run, or a key whose scopes reach so far.
+fn check_key_or_run(caller: &Principal, action: Action, any_of: &[Resource]) -> Result<()> {
+    let has_key = caller.has_secret_key() && caller.may(action, any_of);
+    if has_key || caller.run().is_some() { Ok(()) } else { Err(Error::PermissionDenied) }
 }

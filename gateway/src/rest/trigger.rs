@@ -54,7 +54,7 @@ fn request(task_identifier: String, body: &RawValue) -> Result<TriggerRunRequest
         max_duration_s: options.number("maxDuration").map(|seconds| seconds.ceil() as u32),
         ttl_ms: ttl_ms(&options),
         delay_until: delay_until(&options),
-        idempotency_key: options.string("idempotencyKey"),
+        idempotency_key: options.idempotency_key(),
         idempotency_key_ttl_ms: options.key_ttl_ms("idempotencyKeyTTL"),
         tags: options.string_or_strings("tags"),
         metadata_json: metadata(&options),

@@ -88,7 +88,7 @@ fn create_request(body: &RawValue) -> Result<CreateWaitpointRequest, Failure> {
     let object = issues.object(body);
     let request = CreateWaitpointRequest {
         timeout_at: object.string("timeout").and_then(|text| future(&text)),
-        idempotency_key: object.string("idempotencyKey"),
+        idempotency_key: object.idempotency_key(),
         idempotency_key_ttl_ms: object.key_ttl_ms("idempotencyKeyTTL"),
         tags: object.string_or_strings("tags"),
     };

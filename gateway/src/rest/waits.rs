@@ -45,7 +45,7 @@ fn on_channel_request(run_id: String, body: &RawValue) -> Result<WaitOnChannelRe
         // Below zero means that nothing was seen.
         last_seq_num: object.number("lastSeqNum").filter(|n| *n >= 0.0).map(|n| n as u64),
         timeout_at: object.string("timeout").and_then(|text| future(&text)),
-        idempotency_key: object.string("idempotencyKey"),
+        idempotency_key: object.idempotency_key(),
         idempotency_key_ttl_ms: object.key_ttl_ms("idempotencyKeyTTL"),
         tags: object.string_or_strings("tags"),
     };
@@ -92,7 +92,7 @@ fn for_duration_request(run_id: String, body: &RawValue) -> Result<WaitForDurati
     let request = WaitForDurationRequest {
         run_id,
         until: object.date_ms("date").map(time::from_ms),
-        idempotency_key: object.string("idempotencyKey"),
+        idempotency_key: object.idempotency_key(),
         idempotency_key_ttl_ms: object.key_ttl_ms("idempotencyKeyTTL"),
     };
     issues.finish()?;

@@ -319,6 +319,12 @@ async fn paths_that_name_nothing() {
     params_error(&answer, "io");
     assert_eq!(answer.json()["details"][0]["message"], "Invalid enum value. Expected 'in' | 'out', received 'both'");
     assert_eq!(answer.json()["details"][0]["code"], "invalid_enum_value");
+    for rest in ["in", "in/records", "out"] {
+        let path = format!("/realtime/v1/sessions/s/channels//{rest}");
+        params_error(&call(&peer, "GET", &path, "").await, "channel");
+    }
+    params_error(&call(&peer, "POST", "/realtime/v1/sessions/s/channels//in/append", "x").await, "channel");
+    assert!(peer.all::<AppendRequest>().is_empty(), "no name is not the reserved pair");
     peer.refuse(violations(&[("channel.name", "is not a channel name")]));
     params_error(&call(&peer, "POST", "/realtime/v1/sessions/s/channels/a%20b/in/append", "x").await, "channel");
 }

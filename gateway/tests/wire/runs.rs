@@ -265,7 +265,7 @@ async fn waiting_on_a_channel() {
 
 #[tokio::test]
 async fn timeouts_that_are_none() {
-    for timeout in ["soon", "2020-01-01", "0s", ""] {
+    for timeout in ["soon", "2020-01-01", "0s", "99999y", ""] {
         let peer = Peer::key();
         let body = format!(r#"{{"session":"s","io":"in","timeout":"{timeout}","lastSeqNum":-1,"tags":"one"}}"#);
         assert_eq!(call(&peer, "POST", WAIT, &body).await.status, 200);
@@ -293,6 +293,10 @@ async fn waits_that_are_wrong() {
     let (status, text) = error(r#"{"io":"both","lastSeqNum":"1"}"#).await;
     let expected = "Validation error: Required at \"session\"; Invalid enum value. Expected 'out' | 'in', received 'both' at \"io\"; \
                     Expected number, received string at \"lastSeqNum\"";
+    assert_eq!((status, text.as_str()), (400, expected));
+    let long_key = json!({ "session": "s", "io": "in", "idempotencyKey": "k".repeat(2_049) });
+    let (status, text) = error(&long_key.to_string()).await;
+    let expected = r#"Validation error: idempotencyKey must be 2048 characters or less at "idempotencyKey""#;
     assert_eq!((status, text.as_str()), (400, expected));
 }
 

@@ -124,9 +124,12 @@ pub(crate) async fn bind(
     Ok(())
 }
 
-/// Deletes the waits on a session's channels; their registrations go with them.
+/// Deletes the waits on a session's channels; their registrations go with them. One that ended with an error holds nothing
+/// of the session, and a run may be about to be told of it.
 pub(crate) async fn delete_of(tx: &DatabaseTransaction, session: &SessionId) -> Result<()> {
-    let waits = waitpoint::Entity::delete_many().filter(waitpoint::Column::SessionId.eq(session.as_str()));
+    let waits = waitpoint::Entity::delete_many()
+        .filter(waitpoint::Column::SessionId.eq(session.as_str()))
+        .filter(waitpoint::Column::OutputIsError.eq(false));
     waits.exec(tx).await.map(drop).map_err(failed)
 }
 

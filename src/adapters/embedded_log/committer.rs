@@ -248,7 +248,8 @@ impl Committer {
     /// Goes on in the next segment.
     fn roll(&mut self) -> Result<()> {
         self.checkpoint_as(true)?;
-        self.head.segment = self.shared.segments.take_ready()?;
+        let next = self.shared.segments.take_ready()?;
+        self.shared.segments.remember_open(std::mem::replace(&mut self.head.segment, next));
         self.head.offset = SEGMENT_HEADER_BYTES;
         Ok(())
     }

@@ -44,6 +44,7 @@ pub(crate) fn compact(shared: &Shared, table: &mut SegmentTable) -> Result<Work>
         copy.run(shared, *stream, run, &mut changes)?;
     }
     copy.finish(&mut changes)?;
+    shared.segments.remember_open(copy.target.clone());
     if shared.stops_at(StopPoint::AfterCompactionCopy) {
         return Ok(Work::Stopped);
     }

@@ -1,6 +1,6 @@
 //! The index: where the records of the log up to some point stand. Kept in fjall, an LSM tree, because the writes are
 //! many small keys in no order (part ids, runs of many streams) once per checkpoint; redb's copy-on-write tree was four
-//! times slower at that in our measurements and held ten times the memory.
+//! times slower at that in our measurements and held six times the memory.
 //!
 //! All numbers in keys are big-endian, so that keys sort by them.
 //!

@@ -6,7 +6,7 @@ use crate::failure;
 use crate::index::Index;
 use crate::intake::Work;
 use crate::recovery::{Recovered, recover};
-use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::segment::{SEGMENT_HEADER_BYTES, sync_dir};
 use crate::segments::Named;
 use crate::segments::{Segments, list};
 use crate::shared::{Clock, Shared, Tuning};
@@ -95,6 +95,7 @@ impl EmbeddedLog {
         std::fs::create_dir_all(&segments_dir).map_err(failure::file("make", &segments_dir))?;
         let lock = lock(&dir)?;
         let index = Index::open(&dir.join("index"))?;
+        sync_names(&dir)?;
         let last_generation = last_generation(&segments_dir)?.max(index.progress()?.last_generation);
         let segments = Segments::new(segments_dir, segment_bytes, last_generation);
         let shared = Arc::new(Shared::new(clock, index, segments, tuning));
@@ -201,6 +202,12 @@ fn lock(dir: &Path) -> Result<File> {
         ))),
         Err(std::fs::TryLockError::Error(e)) => Err(failure::file("lock", &path)(e)),
     }
+}
+
+/// The entries of the directories that were just made are as much a part of the log as what lies in them.
+fn sync_names(dir: &Path) -> Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    [dir, parent].into_iter().try_for_each(|dir| sync_dir(dir).map_err(failure::file("sync", dir)))
 }
 
 fn last_generation(dir: &Path) -> Result<u64> {

@@ -28,7 +28,7 @@ pub(crate) enum Found {
     Records(Vec<Record>),
     /// It was trimmed away; this is the first number that is left.
     Trimmed(SeqNum),
-    /// It is the tail.
+    /// It is the tail, or the stream was deleted.
     Tail,
 }
 
@@ -87,7 +87,8 @@ pub(crate) fn read(shared: &Shared, stream: &Stream, seq_num: SeqNum) -> Result<
     for _ in 0..ATTEMPTS_MAX {
         let (id, place) = {
             let state = stream.state.lock();
-            let Some(id) = state.id else { return Ok(Found::Tail) };
+            // A deleted stream has no records any more, and the index may have lost them between two looks.
+            let Some(id) = state.id.filter(|_| !state.deleted) else { return Ok(Found::Tail) };
             if seq_num < state.meta.earliest {
                 return Ok(Found::Trimmed(state.meta.earliest));
             }

@@ -154,7 +154,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 /// Writes zeros from the end of the file to `bytes`, so that every block has been written. Through the page cache and
 /// not synced here, because that disturbs the committer least: measured at full speed, one sync of the whole file leaves
-/// its p99 below 5 times a sync of its own, many small syncs at 11 to 60 (each commits metadata), `O_DIRECT` at 6 to 16.
+/// its p99 at about 5 times a sync of its own, many small syncs at 11 and more (each commits metadata), `O_DIRECT` at 5 to 16.
 fn fill(file: &File, bytes: u64) -> io::Result<()> {
     let mut at = file.metadata()?.len();
     let zeros = vec![0; FILL_STEP_BYTES.min(bytes.saturating_sub(at)) as usize];

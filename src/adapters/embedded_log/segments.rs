@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Open descriptors kept for sealed segments.
 const OPEN_FILES_MAX: usize = 256;
@@ -18,6 +19,8 @@ const OPEN_FILES_MAX: usize = 256;
 const FREE_FILES_MAX: usize = 8;
 /// Segments made ahead once the log is busy.
 const READY_SEGMENTS_BUSY: usize = 2;
+/// Time between tries to make a segment.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The files.
 pub(crate) struct Segments {
@@ -84,7 +87,9 @@ impl Segments {
         Some(segment)
     }
 
-    fn remember_open(&self, segment: Arc<Segment>) {
+    /// Counts the segment's open file; the one counted longest ago is closed when there are too many. Once nothing more is
+    /// written to the segment, and again whenever a reader has it opened.
+    pub(crate) fn remember_open(&self, segment: Arc<Segment>) {
         let mut open = self.open_files.lock();
         open.push_back(segment);
         let closing = if open.len() > OPEN_FILES_MAX { open.pop_front() } else { None };
@@ -113,7 +118,8 @@ impl Segments {
     /// The first segment of a log that has none to go on in, made at once.
     pub(crate) fn make_first(&self) -> Result<Arc<Segment>> {
         let from = self.stock.lock().take_free();
-        let segment = self.make_ready(from)?;
+        let generation = self.next_generation();
+        let segment = self.make(&from.unwrap_or_else(|| self.new_file(generation)), Kind::Log, generation)?;
         self.add(segment.clone());
         Ok(segment)
     }
@@ -160,11 +166,11 @@ impl Segments {
     pub(crate) fn make_cold(&self) -> Result<Arc<Segment>> {
         let from = self.stock.lock().take_free();
         let generation = self.next_generation();
-        let from = from.unwrap_or_else(|| self.new_file(generation));
-        Segment::create(&self.dir, &from, Kind::Cold, generation, self.segment_bytes).map(Arc::new)
+        self.make(&from.unwrap_or_else(|| self.new_file(generation)), Kind::Cold, generation)
     }
 
-    /// The preparing thread. Ends when the log stops or a file cannot be made.
+    /// The preparing thread. Ends when the log stops. A file that cannot be made is tried again: nothing is in it yet, and a
+    /// full disk may have room before the log needs it.
     pub(crate) fn keep_stocked(&self) {
         loop {
             let mut stock = self.stock.lock();
@@ -182,24 +188,36 @@ impl Segments {
                     tracing::warn!(file = %path.display(), error = %e, "a segment that is not needed could not be removed");
                 }
             }
-            let made = self.make_ready(from);
+            let generation = self.next_generation();
+            let from = from.unwrap_or_else(|| self.new_file(generation));
+            let made = self.make(&from, Kind::Log, generation);
             let mut stock = self.stock.lock();
             match made {
-                Ok(segment) => stock.ready.push_back(segment),
+                Ok(segment) => {
+                    stock.failed = None;
+                    stock.ready.push_back(segment);
+                    self.stock_changed.notify_all();
+                }
                 Err(error) => {
-                    tracing::error!(error = ?error, "no segment could be made; the log can not go on");
+                    tracing::error!(error = ?error, "no segment could be made; the log stops when it needs one");
                     stock.failed = Some(error);
-                    stock.stopping = true;
+                    // One that has its name already is the next segment for a recovery, so no other may be written.
+                    stock.stopping |= Segment::path(&self.dir, Kind::Log, generation).exists();
+                    // Half a file is gone on with, so that not each try leaves one.
+                    if from.exists() {
+                        stock.free.push(from);
+                    }
+                    self.stock_changed.notify_all();
+                    if !stock.stopping {
+                        self.stock_changed.wait_for(&mut stock, RETRY);
+                    }
                 }
             }
-            self.stock_changed.notify_all();
         }
     }
 
-    fn make_ready(&self, from: Option<PathBuf>) -> Result<Arc<Segment>> {
-        let generation = self.next_generation();
-        let from = from.unwrap_or_else(|| self.new_file(generation));
-        Segment::create(&self.dir, &from, Kind::Log, generation, self.segment_bytes).map(Arc::new)
+    fn make(&self, from: &Path, kind: Kind, generation: Generation) -> Result<Arc<Segment>> {
+        Segment::create(&self.dir, from, kind, generation, self.segment_bytes).map(Arc::new)
     }
 
     fn next_generation(&self) -> Generation {
@@ -268,4 +286,30 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(PathBuf, Named)>> {
     let read = || -> std::io::Result<Vec<PathBuf>> { std::fs::read_dir(dir)?.map(|e| Ok(e?.path())).collect() };
     let paths = read().map_err(failure::file("list", dir))?;
     Ok(paths.into_iter().map(|path| (path.clone(), Named::of(&path))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_could_not_be_made_is_made_once_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::new(dir.path().join("later"), 8_192, 0);
+        let until = |is_so: &dyn Fn(&Stock) -> bool| {
+            while !is_so(&segments.stock.lock()) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        std::thread::scope(|scope| {
+            let preparing = scope.spawn(|| segments.keep_stocked());
+            segments.expect_more();
+            until(&|stock| stock.failed.is_some());
+            std::fs::create_dir(segments.dir()).unwrap();
+            until(&|stock| stock.ready.len() == READY_SEGMENTS_BUSY);
+            segments.take_ready().unwrap();
+            segments.stop();
+            preparing.join().unwrap();
+        });
+    }
 }

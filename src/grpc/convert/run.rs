@@ -1,18 +1,23 @@
 //! Runs.
 
-use super::{named, or_json_type, page_size, page_token, session, time};
+use super::{looked_up, or_json_type, page_size, page_token, session, time};
 use crate::convert::PAGE_SIZE_DEFAULT;
 use continuo_domain::error::Violations;
 use continuo_domain::principal::Principal;
 use continuo_domain::run::{ATTEMPTS_DEFAULT, NewRun, Run, RunError, RunStatus};
-use continuo_domain::session::{Json, SessionRef};
+use continuo_domain::session::{Json, MACHINES, SessionRef};
 use continuo_domain::{Result, RunId, Timestamp};
 use continuo_ports::run_store::RunFilter;
 use continuo_proto::v1;
 
 /// Reads a run's id.
 pub(crate) fn parse_id(text: &str) -> Result<RunId> {
-    named("run_id", RunId::parse(text))
+    parse_id_in("run_id", text)
+}
+
+/// Reads a run's id from another field.
+pub(crate) fn parse_id_in(field: &str, text: &str) -> Result<RunId> {
+    looked_up(field, text, RunId::PREFIX, RunId::parse, RunId::from_body)
 }
 
 /// Reads a trigger. All that is wrong with it is reported at once.
@@ -44,6 +49,9 @@ pub(crate) fn parse_trigger(wire: v1::TriggerRunRequest, caller: &Principal, id:
         metadata,
         is_test: wire.is_test,
     };
+    if run.machine.as_deref().is_some_and(|machine| !MACHINES.contains(&machine)) {
+        found.add("machine", format!("must be one of {}", MACHINES.join(", ")));
+    }
     found.take(run.check())?;
     found.finish()?;
     Ok(run)

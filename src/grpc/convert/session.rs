@@ -1,6 +1,6 @@
 //! Sessions.
 
-use super::{named, page_size, page_token, run, time};
+use super::{looked_up, named, page_size, page_token, run, time};
 use crate::convert::PAGE_SIZE_DEFAULT;
 use continuo_domain::error::Violations;
 use continuo_domain::run::{Run, RunReason};
@@ -9,7 +9,7 @@ use continuo_domain::session::{
     TYPE_CHARS_MAX, TriggerConfig, check_tags,
 };
 use continuo_domain::text::bounded;
-use continuo_domain::{Result, RunId, Timestamp, Violation};
+use continuo_domain::{Result, SessionId, Timestamp, Violation};
 use continuo_proto::v1;
 use continuo_usecases::{CreateSession, EndAndContinue, ListSessions, SessionPage};
 
@@ -17,6 +17,10 @@ const REASON_CHARS_MAX: usize = 64;
 
 /// A session as a request names it.
 pub(crate) fn parse_ref(field: &str, text: &str) -> Result<SessionRef> {
+    if text.starts_with(SessionId::PREFIX) {
+        let id = looked_up(field, text, SessionId::PREFIX, SessionId::parse, SessionId::from_body);
+        return id.map(SessionRef::Id);
+    }
     named(field, SessionRef::parse(text))
 }
 
@@ -145,7 +149,7 @@ pub(crate) fn parse_filter(wire: Option<v1::SessionFilter>) -> Result<ListFilter
 pub(crate) fn parse_end_and_continue(wire: v1::EndAndContinueRequest) -> Result<EndAndContinue> {
     let mut found = Violations::new();
     let session = found.take(parse_ref("session", &wire.session))?;
-    let calling_run = found.take(named("calling_run_id", RunId::parse(&wire.calling_run_id)))?;
+    let calling_run = found.take(run::parse_id_in("calling_run_id", &wire.calling_run_id))?;
     found.take(bounded("reason", &wire.reason, REASON_CHARS_MAX))?;
     if let Some(deployment) = &wire.external_deployment_id {
         found.take(bounded("external_deployment_id", deployment, TASK_CHARS_MAX))?;

@@ -1,6 +1,6 @@
 //! Waitpoints.
 
-use super::{channel, named, or_json_type, run, session, time};
+use super::{channel, looked_up, or_json_type, run, session, time};
 use continuo_domain::error::Violations;
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{Result, Violation, WaitpointId};
@@ -9,7 +9,7 @@ use continuo_usecases::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
 
 /// Reads a waitpoint's id.
 pub(crate) fn parse_id(text: &str) -> Result<WaitpointId> {
-    named("waitpoint_id", WaitpointId::parse(text))
+    looked_up("waitpoint_id", text, WaitpointId::PREFIX, WaitpointId::parse, WaitpointId::from_body)
 }
 
 /// Reads a wait on a channel.

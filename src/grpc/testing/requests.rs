@@ -96,6 +96,37 @@ async fn everything_wrong_is_said_at_once() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_an_id_is_not_found() {
+    let node = Node::start().await;
+    let made = node.create_session("chat").await;
+    let other = made.public_access_token;
+    for session in ["session_", "session_not-there", "session_😀", &format!("session_{}", "x".repeat(200))] {
+        let get = || v1::GetSessionRequest { session: session.to_owned() };
+        let missing = node.sessions().get_session(node.key(get())).await.unwrap_err();
+        assert_eq!(reason(&missing), "SESSION_NOT_FOUND", "{session}");
+        let forbidden = node.sessions().get_session(by(&other, get())).await.unwrap_err();
+        assert_eq!(reason(&forbidden), "PERMISSION_DENIED", "{session}");
+    }
+    let without_prefix = made.run_id.trim_start_matches("run_").to_owned();
+    for run_id in ["run_not-there".to_owned(), "x".to_owned(), without_prefix] {
+        let get = || v1::GetRunRequest { run_id: run_id.clone() };
+        assert_eq!(reason(&node.runs().get_run(node.key(get())).await.unwrap_err()), "RUN_NOT_FOUND");
+        assert_eq!(reason(&node.runs().get_run(by(&other, get())).await.unwrap_err()), "PERMISSION_DENIED");
+    }
+    let get = v1::GetWaitpointRequest { waitpoint_id: "waitpoint_not-there".into() };
+    assert_eq!(reason(&node.runs().get_waitpoint(node.key(get)).await.unwrap_err()), "WAITPOINT_NOT_FOUND");
+    let get = v1::GetRunRequest { run_id: "run_a\0".into() };
+    assert_eq!(bad_fields(&node.runs().get_run(node.key(get)).await.unwrap_err()), ["run_id"]);
+    let trigger = v1::TriggerRunRequest {
+        task_identifier: "t".into(),
+        payload: "1".into(),
+        machine: Some("huge".into()),
+        ..Default::default()
+    };
+    assert_eq!(bad_fields(&node.runs().trigger_run(node.key(trigger)).await.unwrap_err()), ["machine"]);
+}
+
+#[tokio::test]
 async fn a_session_token_writes_in_and_reads_out() {
     let node = Node::start().await;
     let made = node.create_session("chat").await;

@@ -11,11 +11,16 @@ use continuo_ports::session_store::BootEvent;
 use futures_util::future::join_all;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::HashSet;
+use std::time::Duration;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How much longer a run's token lives than its lease: its last writes are on their way.
 const RUN_TOKEN_GRACE_MS: u64 = 60_000;
+/// How long a link takes no work after an assignment that failed: the run is in its queue again at once, and what made it
+/// fail (a log that stopped) may last.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Serves one worker until its stream ends. A worker that is gone loses its leases at once; one whose server stops keeps
@@ -42,6 +47,7 @@ impl Core {
             held: HashSet::new(),
             stopped: HashSet::new(),
             draining: false,
+            paused_until: None,
             number: self.signals.new_link(),
         };
         let ended = link.serve(inbound).await;
@@ -77,6 +83,7 @@ struct Link {
     /// Leases that were asked to stop already.
     stopped: HashSet<LeaseRef>,
     draining: bool,
+    paused_until: Option<Instant>,
     /// Tells links apart, newer from older.
     number: u64,
 }
@@ -93,6 +100,7 @@ impl Link {
         let stopping = self.core.stopping.clone();
         loop {
             let had_room = self.room();
+            let pause = self.paused_until;
             tokio::select! {
                 () = stopping.cancelled() => return Err(Gone::Failed(Error::Stopping)),
                 () = self.events.closed() => return Err(Gone::Left),
@@ -106,6 +114,10 @@ impl Link {
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 _ = work.changed() => self.take_work().await?,
+                () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {
+                    self.paused_until = None;
+                    self.take_work().await?;
+                }
             }
             if self.room() > had_room {
                 self.take_work().await?;
@@ -119,7 +131,7 @@ impl Link {
     }
 
     async fn take_work(&mut self) -> Result<(), Gone> {
-        if self.room() == 0 {
+        if self.room() == 0 || self.paused_until.is_some() {
             return Ok(());
         }
         let now = self.core.now();
@@ -149,6 +161,7 @@ impl Link {
                 }
                 Err(error) => {
                     warn!(run.id = %run.spec.id, error = %error, cause = ?error.cause(), "an assignment goes back to its queue");
+                    self.paused_until = Some(Instant::now() + PAUSE);
                     self.release(&lease);
                     self.lose(&lease, "The assignment could not be prepared").await;
                 }
@@ -315,7 +328,11 @@ impl Link {
     }
 
     async fn tell(&self, event: WorkerEvent) -> Result<(), Gone> {
-        self.events.send(event).await.map_err(|_| Gone::Left)
+        tokio::select! {
+            // A worker that does not read must not hold up the node's end.
+            () = self.core.stopping.cancelled() => Err(Gone::Failed(Error::Stopping)),
+            sent = self.events.send(event) => sent.map_err(|_| Gone::Left),
+        }
     }
 
     async fn retire_superseded(&self, run: &Run) {

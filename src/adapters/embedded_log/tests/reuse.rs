@@ -2,6 +2,7 @@
 
 use super::{bodies, key, one, open_small, read_all};
 use crate::log::EmbeddedLog;
+use crate::reader::{self, Found};
 use continuo_domain::channel::{Append, ChannelKey, NewRecord, ReadFrom};
 use continuo_ports::{ChannelStore, ReadEvent};
 use futures_util::StreamExt;
@@ -76,6 +77,38 @@ async fn what_a_segment_held_before_never_comes_back() {
             wear(&log, &key("old"), 3).await;
         }
     }
+}
+
+/// Files of the log this process has open.
+#[cfg(target_os = "linux")]
+fn open_files(dir: &TempDir) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    links.filter(|path| path.starts_with(dir.path().join("segments"))).count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_long_log_does_not_hold_its_files_open() {
+    let dir = TempDir::new().unwrap();
+    let log = open_small(dir.path());
+    for _ in 0..400 * 6 {
+        log.append(&key("a"), one(&"w".repeat(2_000))).await.unwrap();
+    }
+    assert!(log.stats().segments > 350, "{:?}", log.stats());
+    assert!(open_files(&dir) < 270, "{} open files", open_files(&dir));
+    assert_eq!(read_all(&log, &key("a")).await.unwrap().len(), 400 * 6);
+}
+
+#[tokio::test]
+async fn a_read_that_a_delete_overtakes_finds_nothing() {
+    let dir = TempDir::new().unwrap();
+    let log = open_small(dir.path());
+    log.append(&key("a"), one("gone")).await.unwrap();
+    log.checkpoint().unwrap();
+    let stream = log.shared().registry.get(&key("a").to_string()).unwrap();
+    log.delete(&key("a").session).await.unwrap();
+    log.checkpoint().unwrap();
+    assert!(matches!(reader::read(log.shared(), &stream, 0), Ok(Found::Tail)));
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! No accepted input goes unread: what boots a continuation, and what does not.
 
 use crate::support::*;
+use continuo_domain::Error;
 use continuo_domain::channel::NewRecord;
+use continuo_domain::error::Cause;
 use continuo_domain::run::{RunReason, RunStatus};
+use continuo_ports::Clock;
 use continuo_usecases::{Boot, Producer, StreamAppend};
 use std::sync::Arc;
 
@@ -175,4 +178,21 @@ async fn a_canceled_run_leaves_its_unread_input_to_a_continuation() {
     world.core.cancel_run(&world.key, &run.id()).await.unwrap();
     let runs = world.runs_of(&created.session.id).await;
     assert_eq!(runs.iter().map(|r| r.status).collect::<Vec<_>>(), [RunStatus::Canceled, RunStatus::Pending]);
+}
+
+#[tokio::test]
+async fn input_whose_boot_failed_is_booted_by_the_sweeper_although_no_row_changed() {
+    let world = World::new().await;
+    let session = world.create_idle("a").await;
+    world.clock.advance_ms(600_000);
+    let unavailable = || Error::Unavailable(Cause::new("test"));
+    world.gates.fail_before("claim_run", &[], unavailable());
+    world.say("a", "hello").await.unwrap();
+    world.gates.fail_before("claim_run", &[], unavailable());
+    for alive in [0, 1, 1] {
+        let now = world.clock.now();
+        world.core.sweep_boots(now, now).await.unwrap();
+        assert_eq!(world.runs_of(&session.id).await.iter().filter(|r| r.is_alive()).count(), alive);
+        world.clock.advance_ms(60_000);
+    }
 }

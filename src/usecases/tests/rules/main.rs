@@ -10,6 +10,7 @@ mod close;
 mod close_half_done;
 mod create;
 mod create_access;
+mod delete;
 mod drain;
 mod hand_over;
 mod list;

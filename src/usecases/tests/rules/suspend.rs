@@ -202,3 +202,23 @@ async fn a_token_to_complete_one_waitpoint_completes_no_other() {
     assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
     world.core.complete_waitpoint(&caller, &made.row.id, Completion::empty()).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_additional_key_reaches_waitpoints_as_far_as_its_scopes() {
+    for (scopes, may_read, may_write) in [
+        (["read:sessions:a", "write:sessions:a"], false, false),
+        (["read:waitpoints", "read:sessions"], true, false),
+        (["read:sessions", "write:all"], false, true),
+        (["read:sessions", "admin"], true, true),
+    ] {
+        let world = World::new().await;
+        let id = manual(&world).await;
+        let key = world.additional_key(&scopes).await;
+        let forbidden = |answer: Result<(), Error>| matches!(answer, Err(Error::PermissionDenied));
+        let read = world.core.get_waitpoint(&key, &id).await.map(drop);
+        let listed = world.core.list_waitpoints(&key, None, 10).await.map(drop);
+        assert_eq!((forbidden(read), forbidden(listed)), (!may_read, !may_read), "{scopes:?}");
+        let made = world.core.create_waitpoint(&key, NewManualWaitpoint::default()).await.map(drop);
+        assert_eq!(forbidden(made), !may_write, "{scopes:?}");
+    }
+}

@@ -314,3 +314,15 @@ async fn a_run_waits_on_its_own_sessions_channels_only() {
     let refused = world.core.wait_on_channel(&of_others, wait(&run.id(), &named("a"), None)).await;
     assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn more_timeouts_than_one_round_takes_are_due_at_once() {
+    let world = World::new().await;
+    for _ in 0..150 {
+        let new = NewManualWaitpoint { timeout_at: Some(world.clock.now()), ..NewManualWaitpoint::default() };
+        world.core.create_waitpoint(&world.key, new).await.unwrap();
+    }
+    let now = world.clock.now();
+    assert_eq!(world.core.tick(now).await.unwrap(), Some(now), "the next round is now");
+    assert_eq!(world.core.tick(now).await.unwrap(), None);
+}

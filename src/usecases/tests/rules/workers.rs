@@ -46,6 +46,19 @@ async fn a_run_whose_fence_cannot_be_raised_goes_back_to_its_queue() {
 }
 
 #[tokio::test]
+async fn a_log_that_takes_no_fence_is_not_asked_without_a_pause() {
+    let world = World::new().await;
+    world.create("a").await;
+    for _ in 0..50 {
+        world.gates.fail_before("append", &["direction: Out", "fence"], Error::Unavailable(Cause::new("down")));
+    }
+    let mut worker = world.worker(1).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    worker.settle().await;
+    assert!(world.gates.calls("dequeue") <= 2, "{} tries", world.gates.calls("dequeue"));
+}
+
+#[tokio::test]
 async fn a_superseded_run_is_not_assigned_any_more() {
     let world = World::new().await;
     let created = world.create("a").await;
