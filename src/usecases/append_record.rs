@@ -300,6 +300,7 @@ impl Core {
     /// The session has it for what is unread, the run for whether it got through its boot.
     async fn note_turn(&self, caller: &Principal, session: &Session, seq_num: u64) -> Result<()> {
         let now = self.now();
+        let seq_num = self.below_tail(&session.id, Direction::In, seq_num).await?;
         let row = self.ports.sessions.note_boot(&session.id, BootEvent::Read(seq_num), now).await?;
         let (run, holder) = match caller.run() {
             Some(claim) => (Some(claim.run.clone()), Holder::Lease(claim.lease)),

@@ -51,11 +51,11 @@ impl Core {
     /// A run says that it has read its session's reserved `.in` below this number. From anybody else it means nothing.
     pub async fn note_read(&self, caller: &Principal, seq_num: SeqNum) -> Result<()> {
         let Some(claim) = caller.run() else { return Ok(()) };
+        let Some(session) = &claim.session else { return Ok(()) };
+        let seq_num = self.below_tail(session, Direction::In, seq_num).await?;
         let (now, holder) = (self.now(), Holder::Lease(claim.lease));
         self.ports.runs.apply(&caller.environment, &claim.run, RunCommand::Read { holder, seq_num }, now).await?;
-        if let Some(session) = &claim.session {
-            self.ports.sessions.note_boot(session, BootEvent::Read(seq_num), now).await?;
-        }
+        self.ports.sessions.note_boot(session, BootEvent::Read(seq_num), now).await?;
         Ok(())
     }
 }

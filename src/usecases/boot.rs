@@ -108,6 +108,17 @@ impl Core {
         Ok(None)
     }
 
+    /// The number, or the channel's tail if it lies beyond: what a caller says it has read may be wrong.
+    pub(crate) async fn below_tail(
+        &self,
+        session: &SessionId,
+        direction: Direction,
+        seq_num: SeqNum,
+    ) -> Result<SeqNum> {
+        let channel = ChannelKey::reserved(session.clone(), direction);
+        Ok(seq_num.min(self.ports.channels.tail(&channel).await?.position.seq_num))
+    }
+
     /// Looks at the row as it is now and makes sure of a run.
     pub(crate) async fn reload_and_ensure(&self, session: &Session, reason: RunReason) -> Result<()> {
         let asked = SessionRef::Id(session.id.clone());

@@ -246,6 +246,10 @@ impl Run {
 
     fn fail(&mut self, holder: Holder, error: RunError, may_retry: bool, now: Timestamp) -> Result<Done> {
         self.check(holder)?;
+        if self.status == RunStatus::Dequeued {
+            // It failed without saying that it began: that is an attempt, or it would be tried for ever.
+            self.attempt_number += 1;
+        }
         if may_retry && self.attempt_number < self.spec.max_attempts {
             return Ok(self.retry(error, now));
         }

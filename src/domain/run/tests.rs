@@ -117,6 +117,14 @@ fn cancel_is_final_and_a_stop_has_a_grace() {
 }
 
 #[test]
+fn a_failure_before_the_start_is_an_attempt_too() {
+    let mut run = run(|_| {});
+    let holder = dequeue(&mut run);
+    run.apply(RunCommand::Fail { holder, error: boom(), may_retry: true }, T0).unwrap();
+    assert_eq!((run.status, run.attempt_number), (RunStatus::CompletedWithErrors, 1));
+}
+
+#[test]
 fn a_run_that_hands_over_has_a_grace_only_if_it_executes() {
     let mut queued = run(|_| {});
     queued.apply(RunCommand::HandOver { by: after(30) }, T0).unwrap();

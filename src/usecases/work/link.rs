@@ -2,6 +2,7 @@
 
 use super::{Assigned, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
 use crate::Core;
+use continuo_domain::channel::Direction;
 use continuo_domain::principal::{Action, Principal, Resource, RunClaim};
 use continuo_domain::run::{Assignment, Holder, Run, RunCommand, RunError, RunStatus};
 use continuo_domain::session::SessionRef;
@@ -231,10 +232,15 @@ impl Link {
     }
 
     async fn note_read(&mut self, lease: LeaseRef, seq_num: u64) -> Result<(), Gone> {
+        let run = self.core.ports.runs.get(&self.caller.environment, &lease.run).await?;
+        let session = run.and_then(|run| run.spec.session);
+        let seq_num = match &session {
+            Some(session) => self.core.below_tail(session, Direction::In, seq_num).await?,
+            None => 0,
+        };
         let command = RunCommand::Read { holder: Holder::Lease(lease.number), seq_num };
-        let Some(applied) = self.change(lease, command).await? else { return Ok(()) };
-        if let Some(session) = &applied.run.spec.session {
-            self.core.ports.sessions.note_boot(session, BootEvent::Read(seq_num), self.core.now()).await?;
+        if let (Some(_), Some(session)) = (self.change(lease, command).await?, session) {
+            self.core.ports.sessions.note_boot(&session, BootEvent::Read(seq_num), self.core.now()).await?;
         }
         Ok(())
     }

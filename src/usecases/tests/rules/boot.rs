@@ -196,3 +196,17 @@ async fn input_whose_boot_failed_is_booted_by_the_sweeper_although_no_row_change
         world.clock.advance_ms(60_000);
     }
 }
+
+#[tokio::test]
+async fn a_run_cannot_have_read_what_is_not_there() {
+    let world = Arc::new(World::new().await);
+    let created = world.create("a").await;
+    let mut run = world.start_run().await;
+    world.say("a", "first").await.unwrap();
+    run.read(u64::MAX).await;
+    assert_eq!(world.session(&named("a")).await.boot.read_seq_num, 1, "as far as there is anything");
+    world.say("a", "second").await.unwrap();
+    run.complete().await;
+    let runs = world.runs_of(&created.session.id).await;
+    assert_eq!(runs.iter().map(|r| r.is_alive()).collect::<Vec<_>>(), [false, true], "the second one is unread");
+}
