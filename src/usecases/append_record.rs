@@ -69,10 +69,24 @@ impl Core {
             (Direction::Out, Some(claim)) if channel.is_reserved() => {
                 self.append_as_run(caller, &channel, claim, append.clone()).await
             }
-            _ => self.append_brokered(session, &channel, append.clone()).await,
+            (_, claim) => {
+                if let Some(claim) = claim {
+                    self.check_alive(caller, claim).await?;
+                }
+                self.append_brokered(session, &channel, append.clone()).await
+            }
         }?;
         self.after_append(caller, session, &channel, &append, appended, request.boot).await;
         Ok(appended)
+    }
+
+    /// `.in` and named channels have no owner in the log, so it is the row that ends what a run may write there.
+    async fn check_alive(&self, caller: &Principal, claim: &RunClaim) -> Result<()> {
+        let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
+        if run.is_some_and(|run| run.is_alive()) {
+            return Ok(());
+        }
+        Err(Error::Fenced { fencing_token: String::new() })
     }
 
     /// What a caller without a key may not say is refused or stripped; fences are the server's own.

@@ -126,6 +126,12 @@ async fn the_token_of_a_canceled_run_is_fenced_from_the_moment_cancel_returned()
         assert!(is_fenced(&run.control(&world.core, farewell).await), "{farewell}");
     }
     assert_eq!(world.records(&created.session.id, Direction::Out).await, before);
+    for direction in [Direction::In, Direction::Out] {
+        let late = append(channel(&run.session(), "tools", direction), NewRecord::data("late"));
+        assert!(is_fenced(&world.core.append(&run.caller, late).await), "{direction:?} of a named channel");
+    }
+    let late = append(input(&run.session()), NewRecord::data("late"));
+    assert!(is_fenced(&world.core.append(&run.caller, late).await));
 }
 
 #[tokio::test]
