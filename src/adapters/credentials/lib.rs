@@ -9,11 +9,12 @@ mod cache;
 mod hs256;
 pub mod jwt;
 mod key_ring;
-mod keyring;
 pub mod keys;
+mod known_keys;
 mod master_key;
 mod random;
 pub mod run_token;
+mod signed;
 mod tokens;
 pub mod url_token;
 

@@ -7,55 +7,35 @@
 //! and session, each as a length byte and its text; an absent session has length 0.
 
 use crate::MasterKey;
-use crate::master_key::hmac_sha256;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use crate::signed::Signed;
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::RunClaim;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
-use std::fmt;
 
 /// What every run token starts with.
 pub const PREFIX: &str = "tr_run_";
 const PAYLOAD_VERSION: u8 = 1;
 
 /// Signs and reads run tokens.
-#[derive(Clone)]
-pub struct RunTokens(Hmac<Sha256>);
+#[derive(Clone, Debug)]
+pub struct RunTokens(Signed);
 
 impl RunTokens {
     /// With a key derived from the master key.
     pub fn new(master_key: &MasterKey) -> Self {
-        Self(hmac_sha256(&master_key.derive("continuo run token v1")))
+        Self(Signed::new(master_key, "continuo run token v1", PREFIX))
     }
 
     /// Signs.
     pub fn sign(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> String {
-        let payload = encode(environment, claim, expires_at);
-        let mac = self.0.clone().chain_update(&payload).finalize().into_bytes();
-        format!("{PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(payload), URL_SAFE_NO_PAD.encode(mac))
+        self.0.seal(&encode(environment, claim, expires_at))
     }
 
     /// Checks and reads. Forged, cut and expired are one answer.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<(EnvironmentId, RunClaim)> {
-        let payload = self.authentic_payload(token).ok_or_else(invalid)?;
+        let payload = self.0.open(token).ok_or_else(invalid)?;
         let (environment, claim, expires_at) = decode(&payload).ok_or_else(invalid)?;
         if now < expires_at { Ok((environment, claim)) } else { Err(invalid()) }
-    }
-
-    fn authentic_payload(&self, token: &str) -> Option<Vec<u8>> {
-        let (payload, mac) = token.strip_prefix(PREFIX)?.split_once('.')?;
-        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-        self.0.clone().chain_update(&payload).verify_slice(&mac).ok()?;
-        Some(payload)
-    }
-}
-
-impl fmt::Debug for RunTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RunTokens(..)")
     }
 }
 
@@ -105,7 +85,7 @@ fn invalid() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::engine::general_purpose::STANDARD;
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);

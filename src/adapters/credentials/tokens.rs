@@ -1,7 +1,7 @@
 //! The `Tokens` port: which kind of bearer it is decides how it is checked.
 
 use crate::jwt::{self, Claims, NewClaims, Seconds, Unverified};
-use crate::keyring::{Keyring, OpenEnvironment};
+use crate::known_keys::{KnownKeys, OpenEnvironment};
 use crate::run_token::{self, RunTokens};
 use crate::url_token::UrlTokens;
 use crate::{MasterKey, keys};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Checks and mints every kind of token. Authenticating a bearer seen within the last second touches no database.
 pub struct Credentials {
     clock: Arc<dyn Clock>,
-    keyring: Keyring,
+    known_keys: KnownKeys,
     run_tokens: RunTokens,
     url_tokens: UrlTokens,
 }
@@ -30,13 +30,13 @@ impl Credentials {
     pub fn new(environments: Arc<dyn Environments>, clock: Arc<dyn Clock>, master_key: MasterKey) -> Self {
         let run_tokens = RunTokens::new(&master_key);
         let url_tokens = UrlTokens::new(&master_key);
-        Self { clock, keyring: Keyring::new(environments, master_key), run_tokens, url_tokens }
+        Self { clock, known_keys: KnownKeys::new(environments, master_key), run_tokens, url_tokens }
     }
 
     /// Forgets what is remembered of the database, so that a change made in this process counts at once. To be called after
     /// the change is committed. Other processes see it within a second.
     pub fn invalidate(&self) {
-        self.keyring.invalidate();
+        self.known_keys.invalidate();
     }
 
     /// The root key of an environment in the clear, for whoever may see it.
@@ -48,7 +48,7 @@ impl Credentials {
     pub fn new_environment(&self, tenant: Tenant, slug: &str, root_key: &str) -> Result<Environment> {
         check_root_key(root_key)?;
         Ok(Environment {
-            root_key_sealed: self.keyring.seal(root_key, &tenant.environment)?,
+            root_key_sealed: self.known_keys.seal(root_key, &tenant.environment)?,
             root_key_hash: keys::hash(root_key).to_vec(),
             slug: slug.to_owned(),
             tenant,
@@ -72,7 +72,7 @@ impl Credentials {
     }
 
     async fn key(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
-        let owner = self.keyring.owner(bearer, now).await?;
+        let owner = self.known_keys.owner(bearer, now).await?;
         let owner = owner.ok_or_else(|| refused(CredentialProblem::UnknownKey))?;
         Ok(match owner.as_ref() {
             KeyOwner::Root(row) => Principal {
@@ -91,7 +91,7 @@ impl Credentials {
     async fn public_token(&self, bearer: &str, claimed: Unverified, now: Timestamp) -> Result<Principal> {
         let unknown = || refused(CredentialProblem::UnknownSubject);
         let id = claimed.sub.and_then(|sub| EnvironmentId::parse(&sub).ok()).ok_or_else(unknown)?;
-        let environment = self.keyring.environment(&id, now).await?.ok_or_else(unknown)?;
+        let environment = self.known_keys.environment(&id, now).await?.ok_or_else(unknown)?;
         let claims = verify_with_any(bearer, &environment, now)?;
         let session = bound_session(&claims)?;
         // After the signature: nobody makes us look for a session without holding a key.
@@ -120,14 +120,14 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
         let of_session = match session {
-            Some(session) => self.keyring.session_not_before(session, now).await?,
+            Some(session) => self.known_keys.session_not_before(session, now).await?,
             None => None,
         };
         Ok(of_session.max(environment.row.tokens_not_before))
     }
 
     async fn existing(&self, environment: &EnvironmentId, now: Timestamp) -> Result<Arc<OpenEnvironment>> {
-        let found = self.keyring.environment(environment, now).await?;
+        let found = self.known_keys.environment(environment, now).await?;
         found.ok_or_else(|| Error::internal(format!("{environment} does not exist")))
     }
 }

@@ -6,14 +6,10 @@
 //! Payload: version (1 byte), method (1 byte: 0 get, 1 put), expires_at ms (i64, big-endian), then the key's text.
 
 use crate::MasterKey;
-use crate::master_key::hmac_sha256;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use crate::signed::Signed;
 use continuo_domain::blob::{BlobGrant, BlobKey, BlobMethod};
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::{Error, Result, Timestamp};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
-use std::fmt;
 
 /// What the token of every signed URL starts with.
 pub const PREFIX: &str = "tr_blob_";
@@ -22,40 +18,24 @@ const GET: u8 = 0;
 const PUT: u8 = 1;
 
 /// Signs and reads the tokens of URLs.
-#[derive(Clone)]
-pub struct UrlTokens(Hmac<Sha256>);
+#[derive(Clone, Debug)]
+pub struct UrlTokens(Signed);
 
 impl UrlTokens {
     /// With a key derived from the master key.
     pub fn new(master_key: &MasterKey) -> Self {
-        Self(hmac_sha256(&master_key.derive("continuo blob url v1")))
+        Self(Signed::new(master_key, "continuo blob url v1", PREFIX))
     }
 
     /// Signs.
     pub fn sign(&self, grant: &BlobGrant) -> String {
-        let payload = encode(grant);
-        let mac = self.0.clone().chain_update(&payload).finalize().into_bytes();
-        format!("{PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(payload), URL_SAFE_NO_PAD.encode(mac))
+        self.0.seal(&encode(grant))
     }
 
     /// Checks and reads. Forged, cut and expired are one answer.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<BlobGrant> {
-        let grant = self.authentic_payload(token).and_then(|payload| decode(&payload));
+        let grant = self.0.open(token).and_then(|payload| decode(&payload));
         grant.filter(|grant| now < grant.expires_at).ok_or(Error::Unauthenticated(CredentialProblem::InvalidUrl))
-    }
-
-    fn authentic_payload(&self, token: &str) -> Option<Vec<u8>> {
-        let (payload, mac) = token.strip_prefix(PREFIX)?.split_once('.')?;
-        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-        self.0.clone().chain_update(&payload).verify_slice(&mac).ok()?;
-        Some(payload)
-    }
-}
-
-impl fmt::Debug for UrlTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UrlTokens(..)")
     }
 }
 
@@ -86,7 +66,7 @@ fn decode(payload: &[u8]) -> Option<BlobGrant> {
 mod tests {
     use super::*;
     use crate::run_token::RunTokens;
-    use base64::engine::general_purpose::STANDARD;
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use continuo_domain::blob::{BlobKind, PacketPath};
     use continuo_domain::principal::RunClaim;
     use continuo_domain::{EnvironmentId, RunId, SessionId};

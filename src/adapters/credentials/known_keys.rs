@@ -46,7 +46,7 @@ impl OpenEnvironment {
 }
 
 /// The database behind a short memory.
-pub(crate) struct Keyring {
+pub(crate) struct KnownKeys {
     environments: Arc<dyn Environments>,
     master_key: MasterKey,
     owners: Cache<KeyHash, Arc<KeyOwner>>,
@@ -54,7 +54,7 @@ pub(crate) struct Keyring {
     sessions_not_before: Cache<SessionId, Option<Timestamp>>,
 }
 
-impl Keyring {
+impl KnownKeys {
     pub(crate) fn new(environments: Arc<dyn Environments>, master_key: MasterKey) -> Self {
         Self {
             environments,
