@@ -1,8 +1,8 @@
 //! Over HTTP, as an agent's run does it: ask for a URL, put the snapshot there, find it again.
 
+use crate::gateway_alone::gateway_before;
 use crate::support::{KEY, TestNode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -223,17 +223,7 @@ async fn a_transcript_is_read_in_pages() {
 async fn a_gateway_alone_moves_blobs_too() {
     let node = TestNode::start().await;
     node.client().await.create(Some("far")).await;
-    let mut gateway = tokio::process::Command::new(env!("CARGO_BIN_EXE_continuo"))
-        .args(["gateway", "--upstream", &node.url])
-        .env("CONTINUO_LISTEN", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut said = tokio::io::BufReader::new(gateway.stdout.take().unwrap());
-    let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line).await.unwrap();
-    let url = line.trim().strip_prefix("listening on ").unwrap();
+    let (mut gateway, url) = gateway_before(&node).await;
     let script = r#"
         signed() { curl -sf -X "$1" "$URL/api/v1/sessions/far/snapshot-url" -H "Authorization: Bearer $KEY" | cut -d'"' -f4; }
         head -c 2000000 /dev/urandom > "$DIR/sent"
@@ -243,7 +233,7 @@ async fn a_gateway_alone_moves_blobs_too() {
     "#;
     let dir = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new("bash");
-    command.args(["-euc", script]).env("URL", url).env("KEY", KEY).env("DIR", dir.path());
+    command.args(["-euc", script]).env("URL", &url).env("KEY", KEY).env("DIR", dir.path());
     let done = command.output().await.unwrap();
     let (said, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && said.contains("same"), "{said}\n{errors}");

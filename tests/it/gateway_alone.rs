@@ -3,11 +3,10 @@
 use crate::support::{KEY, TestNode};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
-#[tokio::test]
-async fn a_gateway_in_front_of_a_server_elsewhere_answers_the_same() {
-    let node = TestNode::start().await;
+/// A gateway process in front of the node, and where it answers.
+pub(crate) async fn gateway_before(node: &TestNode) -> (Child, String) {
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_continuo"))
         .args(["gateway", "--upstream", &node.url])
         .env("CONTINUO_LISTEN", "127.0.0.1:0")
@@ -17,7 +16,14 @@ async fn a_gateway_in_front_of_a_server_elsewhere_answers_the_same() {
         .unwrap();
     let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
     let said = lines.next_line().await.unwrap().unwrap();
-    let url = said.strip_prefix("listening on ").unwrap();
+    let url = said.strip_prefix("listening on ").unwrap().to_owned();
+    (gateway, url)
+}
+
+#[tokio::test]
+async fn a_gateway_in_front_of_a_server_elsewhere_answers_the_same() {
+    let node = TestNode::start().await;
+    let (mut gateway, url) = gateway_before(&node).await;
     let script = r#"
         auth="Authorization: Bearer $KEY"
         curl -sf "$URL/api/v1/sessions" -H "$auth" -d '{"type":"t","externalId":"g","taskIdentifier":"x","triggerConfig":{"basePayload":{}}}'
@@ -26,7 +32,7 @@ async fn a_gateway_in_front_of_a_server_elsewhere_answers_the_same() {
         curl -sf "$URL/realtime/v1/sessions/g/in" -H "$auth" -H 'Timeout-Seconds: 1'
         curl -s "$URL/api/v1/sessions/missing" -H "$auth"
     "#;
-    let done = Command::new("bash").args(["-euc", script]).env("URL", url).env("KEY", KEY).output().await.unwrap();
+    let done = Command::new("bash").args(["-euc", script]).env("URL", &url).env("KEY", KEY).output().await.unwrap();
     let (said, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{said}\n{errors}");
     for expected in [r#""isCached":false"#, r#""ok":true"#, r#""data":"hello""#, "event: batch", "[DONE]", "Not found"]
