@@ -142,6 +142,7 @@ fn kind_name(kind: CredentialKind) -> &'static str {
         CredentialKind::AdditionalKey => "additional key",
         CredentialKind::PublicToken => "public token",
         CredentialKind::RunToken => "run token",
+        CredentialKind::StreamToken => "stream token",
     }
 }
 

@@ -35,6 +35,8 @@ pub enum CredentialProblem {
     UnknownSubject,
     /// A run token that is forged or past its life.
     InvalidRunToken,
+    /// The credential of a stream that is forged, past its life or revoked.
+    InvalidStreamToken,
     /// The token of a signed URL that is forged or past its life.
     InvalidUrl,
 }
@@ -48,6 +50,7 @@ impl CredentialProblem {
             Self::InvalidToken => "Public Access Token is invalid",
             Self::UnknownSubject => "Invalid Public Access Token",
             Self::InvalidRunToken => "Run token is invalid",
+            Self::InvalidStreamToken => "Stream token is invalid",
             Self::InvalidUrl => "The URL is invalid or has expired",
         }
     }

@@ -176,6 +176,51 @@ pub struct RunClaim {
     pub lease: u64,
 }
 
+/// In whose name a stream token writes: what it was stamped with when it was handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamWriter {
+    /// A key. Names no run, so no newer run fences it.
+    Key,
+    /// A run, under the lease it had then.
+    Run(RunClaim),
+    /// The holder of a public token. Appends, and nothing else.
+    Public,
+}
+
+/// A stream token as it reads: good for exactly one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamClaim {
+    /// Which.
+    pub channel: ChannelKey,
+    /// In whose name.
+    pub writer: StreamWriter,
+}
+
+impl StreamClaim {
+    fn grants(&self, action: Action, session: Option<&SessionId>, name: Option<&ChannelName>, io: Direction) -> bool {
+        let is_its_channel = session == Some(&self.channel.session)
+            && name == self.channel.name.as_ref()
+            && io == self.channel.direction;
+        is_its_channel
+            && match action {
+                Action::Write => true,
+                Action::Read => self.writer != StreamWriter::Public,
+                Action::Admin | Action::Trigger => false,
+            }
+    }
+}
+
+/// In whose name a caller writes to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer<'a> {
+    /// A key.
+    Key,
+    /// A run.
+    Run(&'a RunClaim),
+    /// Whoever holds a public token.
+    Public,
+}
+
 /// With what the caller proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
@@ -190,6 +235,8 @@ pub enum Credential {
     },
     /// A run's own token.
     RunToken(RunClaim),
+    /// The credential of one channel, for direct writes.
+    StreamToken(StreamClaim),
 }
 
 /// Who is calling.
@@ -217,6 +264,25 @@ impl Principal {
         }
     }
 
+    /// In whose name records of this caller are written.
+    pub fn writer(&self) -> Writer<'_> {
+        match &self.credential {
+            Credential::RootKey | Credential::AdditionalKey => Writer::Key,
+            Credential::PublicToken { .. } => Writer::Public,
+            Credential::RunToken(claim) => Writer::Run(claim),
+            Credential::StreamToken(stream) => match &stream.writer {
+                StreamWriter::Key => Writer::Key,
+                StreamWriter::Run(claim) => Writer::Run(claim),
+                StreamWriter::Public => Writer::Public,
+            },
+        }
+    }
+
+    /// Does the caller write directly, with a credential it got while the session was open?
+    pub fn writes_directly(&self) -> bool {
+        matches!(self.credential, Credential::StreamToken(_))
+    }
+
     /// Does any granted scope cover any of the resources?
     pub fn may(&self, action: Action, any_of: &[Resource]) -> bool {
         match &self.credential {
@@ -225,6 +291,7 @@ impl Principal {
                 let own = Resource::run(&claim.run);
                 action != Action::Admin && any_of.contains(&own)
             }
+            Credential::StreamToken(_) => false,
             Credential::AdditionalKey | Credential::PublicToken { .. } => {
                 self.scopes.iter().any(|s| s.is_universal() || any_of.iter().any(|r| s.grants(action, r)))
             }
@@ -238,12 +305,19 @@ impl Principal {
 
     /// May the caller do this to a channel of the session?
     pub fn may_channel(&self, action: Action, names: &SessionNames, name: Option<&ChannelName>, io: Direction) -> bool {
+        if let Credential::StreamToken(stream) = &self.credential {
+            return stream.grants(action, names.session.as_ref(), name, io);
+        }
         self.may_with(action, names, names.channel_resources(name, io))
     }
 
-    /// Is the caller a key, or the run that owns this channel's session?
-    pub fn is_secret_for(&self, channel: &ChannelKey) -> bool {
-        self.has_secret_key() || self.run().is_some_and(|claim| claim.session.as_ref() == Some(&channel.session))
+    /// Is the caller a key, or the run that owns this session?
+    pub fn is_secret_for(&self, session: &SessionId) -> bool {
+        match self.writer() {
+            Writer::Key => true,
+            Writer::Run(claim) => claim.session.as_ref() == Some(session),
+            Writer::Public => false,
+        }
     }
 
     fn may_with(&self, action: Action, names: &SessionNames, resources: Vec<Resource>) -> bool {
@@ -357,6 +431,31 @@ mod tests {
         assert!(!bound.may_session(Action::Admin, &names("new-name")));
         let taken_over = SessionNames { session: Some(SessionId::from_body("t")), others: vec!["old-name".into()] };
         assert!(!bound.may_session(Action::Read, &taken_over));
+    }
+
+    #[test]
+    fn a_stream_token_opens_its_channel_and_nothing_else() {
+        let tools = ChannelName::parse("tools").unwrap();
+        let run =
+            RunClaim { run: RunId::from_body("r"), session: Some(SessionId::from_body("s")), version: 1, lease: 1 };
+        for (writer, reads) in
+            [(StreamWriter::Key, true), (StreamWriter::Run(run), true), (StreamWriter::Public, false)]
+        {
+            let mut caller = token(&["admin"]);
+            let channel = ChannelKey::reserved(SessionId::from_body("s"), Direction::Out);
+            caller.credential = Credential::StreamToken(StreamClaim { channel, writer });
+            let names = names("chat-1");
+            assert!(caller.may_channel(Action::Write, &names, None, Direction::Out));
+            assert_eq!(caller.may_channel(Action::Read, &names, None, Direction::Out), reads);
+            assert!(!caller.may_channel(Action::Write, &names, None, Direction::In));
+            assert!(!caller.may_channel(Action::Write, &names, Some(&tools), Direction::Out));
+            let other = SessionNames { session: Some(SessionId::from_body("t")), others: vec!["chat-1".into()] };
+            assert!(!caller.may_channel(Action::Write, &other, None, Direction::Out));
+            for action in [Action::Read, Action::Write, Action::Admin, Action::Trigger] {
+                assert!(!caller.may_session(action, &names) && !caller.may(action, &[Resource::all("sessions")]));
+            }
+            assert!(!caller.has_secret_key() && caller.run().is_none());
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ impl ChannelService for Services {
     ) -> Result<Response<v1::InitializeChannelResponse>, Status> {
         let caller = self.principal(&request).await?;
         let target = convert::parse_target(request.into_inner().channel).map_err(of_error)?;
-        let key = self.core.initialize_channel(&caller, &target).await.map_err(of_error)?;
-        Ok(Response::new(v1::InitializeChannelResponse { stream_name: key.to_string() }))
+        let initialized = self.core.initialize_channel(&caller, &target).await.map_err(of_error)?;
+        Ok(Response::new(convert::print_initialized(initialized)))
     }
 
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {

@@ -1,7 +1,7 @@
 //! Bearer tokens: checked and minted.
 
 use async_trait::async_trait;
-use continuo_domain::principal::{Principal, RunClaim, Scope};
+use continuo_domain::principal::{Principal, RunClaim, Scope, StreamClaim};
 use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
 
 /// A public token to be minted.
@@ -22,7 +22,7 @@ pub struct NewPublicToken {
 /// Who a bearer is; tokens for others.
 #[async_trait]
 pub trait Tokens: Send + Sync + 'static {
-    /// Whose token this is: a key, a public token or a run token. `Unauthenticated` says which check it failed.
+    /// Whose token this is: a key, a public token, a run token or a stream token. `Unauthenticated` says which check it failed.
     async fn authenticate(&self, bearer: &str) -> Result<Principal>;
 
     /// Mints a public token signed with the environment's root key.
@@ -30,4 +30,13 @@ pub trait Tokens: Send + Sync + 'static {
 
     /// Mints a run's own token: opaque, `tr_run_…`, good until `expires_at`.
     async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String>;
+
+    /// Mints the credential of one channel: opaque, `tr_stream_…`, good until `expires_at`. One stamped for the holder of a
+    /// public token is revoked together with public tokens.
+    async fn mint_stream(
+        &self,
+        environment: &EnvironmentId,
+        claim: &StreamClaim,
+        expires_at: Timestamp,
+    ) -> Result<String>;
 }

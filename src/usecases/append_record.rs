@@ -6,7 +6,7 @@ use bytes::Bytes;
 use continuo_domain::channel::{
     Append, Appended, ChannelKey, Command, Direction, Fence, FencingToken, Header, NewRecord, TURN_COMPLETE,
 };
-use continuo_domain::principal::{Principal, RunClaim};
+use continuo_domain::principal::{Principal, RunClaim, Writer};
 use continuo_domain::run::{Holder, RunCommand, RunReason, RunStatus};
 use continuo_domain::session::Session;
 use continuo_domain::{Error, Result, Violation};
@@ -27,6 +27,15 @@ pub enum Boot {
     Default,
     /// No.
     Never,
+}
+
+/// What the close of the session is to an append.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// Its end.
+    Refuses,
+    /// Nothing: a run that writes with its environment's key finishes what it began. Its credential is from before the close.
+    Passes,
 }
 
 /// An append as a caller asks for it.
@@ -65,22 +74,25 @@ impl Core {
     ) -> Result<Appended> {
         let channel = request.channel.key(session);
         let append = self.prepare(caller, &channel, request.append)?;
-        let appended = match (channel.direction, caller.run()) {
-            (Direction::Out, Some(claim)) if channel.is_reserved() => {
-                self.append_as_run(caller, &channel, claim, append.clone()).await
+        let is_output = channel.is_reserved() && channel.direction == Direction::Out;
+        // A stream token outlives the run it was stamped for; a run token does not.
+        if let Writer::Run(claim) = caller.writer()
+            && (!is_output || caller.writes_directly())
+        {
+            self.check_alive(caller, claim).await?;
+        }
+        let appended = match caller.writer() {
+            Writer::Run(claim) if is_output => self.append_as_run(caller, &channel, claim, append.clone()).await,
+            Writer::Key if is_output && caller.writes_directly() => {
+                self.append_unowned(session, &channel, append.clone(), Close::Passes).await
             }
-            (_, claim) => {
-                if let Some(claim) = claim {
-                    self.check_alive(caller, claim).await?;
-                }
-                self.append_brokered(session, &channel, append.clone()).await
-            }
+            _ => self.append_brokered(session, &channel, append.clone()).await,
         }?;
         self.after_append(caller, session, &channel, &append, appended, request.boot).await;
         Ok(appended)
     }
 
-    /// `.in` and named channels have no owner in the log, so it is the row that ends what a run may write there.
+    /// Where no fence in the log ends what a run may write, its row does.
     async fn check_alive(&self, caller: &Principal, claim: &RunClaim) -> Result<()> {
         let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
         if run.is_some_and(|run| run.is_alive()) {
@@ -95,12 +107,11 @@ impl Core {
         if append.records.iter().any(|r| matches!(r.command(), Ok(Some(Command::Fence(_))))) {
             return Err(Violation::new("records", "holds a fence command; fences are set by the server").into());
         }
-        let is_key = caller.has_secret_key();
         let has_condition = append.match_seq_num.is_some() || append.fencing_token.is_some();
-        if !is_key && caller.run().is_none() && (has_condition || append.records.iter().any(is_command)) {
+        if caller.writer() == Writer::Public && (has_condition || append.records.iter().any(is_command)) {
             return Err(Error::PermissionDenied);
         }
-        if !is_key && channel.is_reserved() && channel.direction == Direction::In {
+        if caller.writer() != Writer::Key && channel.is_reserved() && channel.direction == Direction::In {
             for record in &mut append.records {
                 if let Some(body) = without_webhook_mark(&record.body) {
                     record.body = body;
@@ -122,6 +133,17 @@ impl Core {
             let closed_reason = self.closed_reason(session).await;
             return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
         }
+        self.append_unowned(session, channel, append, Close::Refuses).await
+    }
+
+    /// Under whatever fencing token is in force, unless the caller names one.
+    async fn append_unowned(
+        &self,
+        session: &Session,
+        channel: &ChannelKey,
+        append: Append,
+        close: Close,
+    ) -> Result<Appended> {
         let own_token = append.fencing_token.clone();
         for _ in 0..FENCE_ROUNDS_MAX {
             let tail = self.ports.channels.tail(channel).await?;
@@ -130,7 +152,7 @@ impl Core {
                 self.check_still_open(session).await?;
             }
             let seen = tail.fencing_token;
-            if Fence::of_token(&seen).closed {
+            if Fence::of_token(&seen).closed && close == Close::Refuses {
                 let closed_reason = self.closed_reason(session).await;
                 return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
             }
@@ -316,9 +338,9 @@ impl Core {
         let now = self.now();
         let seq_num = self.below_tail(&session.id, Direction::In, seq_num).await?;
         let row = self.ports.sessions.note_boot(&session.id, BootEvent::Read(seq_num), now).await?;
-        let (run, holder) = match caller.run() {
-            Some(claim) => (Some(claim.run.clone()), Holder::Lease(claim.lease)),
-            None => (row.current_run, Holder::Owner),
+        let (run, holder) = match caller.writer() {
+            Writer::Run(claim) => (Some(claim.run.clone()), Holder::Lease(claim.lease)),
+            Writer::Key | Writer::Public => (row.current_run, Holder::Owner),
         };
         let Some(run) = run else { return Ok(()) };
         match self.ports.runs.apply(&caller.environment, &run, RunCommand::Read { holder, seq_num }, now).await {

@@ -142,7 +142,7 @@ impl Blobs {
 fn may_packet(caller: &Principal, action: Action, path: &PacketPath) -> bool {
     match &caller.credential {
         Credential::RunToken(_) => true,
-        Credential::PublicToken { .. } => false,
+        Credential::PublicToken { .. } | Credential::StreamToken(_) => false,
         Credential::RootKey | Credential::AdditionalKey => {
             caller.may(action, &[Resource::one("packets", path.as_str()), Resource::all("packets")])
         }

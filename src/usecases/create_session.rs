@@ -73,7 +73,7 @@ impl Core {
             Credential::PublicToken { .. } if !self.settings.create_allow_jwt => {
                 return Err(Error::Unauthenticated(CredentialProblem::UnknownKey));
             }
-            Credential::RunToken(_) => return Err(Error::PermissionDenied),
+            Credential::RunToken(_) | Credential::StreamToken(_) => return Err(Error::PermissionDenied),
             Credential::PublicToken { .. } | Credential::AdditionalKey => {}
         }
         let may_write = match &request.external_id {

@@ -38,6 +38,7 @@ pub use attach::{Attach, Attached};
 pub use blobs::{BlobTarget, Blobs, SignedUrl, Upload};
 pub use create_session::{CreateSession, CreatedSession};
 pub use end_and_continue::{Continued, EndAndContinue};
+pub use initialize_channel::{InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS};
 pub use list_sessions::{ListSessions, SessionPage};
 pub use produce::{Batch, Producer, StreamAppend};
 pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};

@@ -149,7 +149,8 @@ async fn a_drain_that_fails_never_looks_complete() {
 async fn initialise_asks_first_and_then_needs_a_stream_api() {
     let path = "/realtime/v1/sessions/s/channels/tools/out";
     let peer = Peer::key();
-    peer.answer(InitializeChannelResponse { stream_name: "sessions/1/out".into() });
+    let stream_name = "sessions/1/out".to_owned();
+    peer.answer(InitializeChannelResponse { stream_name, ..Default::default() });
     let answer = call(&peer, "PUT", path, "").await;
     assert_eq!((answer.status, answer.header("x-should-retry")), (501, Some("false")));
     assert!(answer.json()["error"].as_str().unwrap().contains("no stream API"));

@@ -1,7 +1,7 @@
-//! Who a bearer is: environment keys, public tokens and run tokens; and the secrets at rest behind them.
+//! Who a bearer is: environment keys, public, run and stream tokens; and the secrets at rest behind them.
 //!
 //! Two secrets carry everything. The *master key* belongs to the server: it encrypts the root keys in the database and
-//! signs run tokens and URLs. A *root key* belongs to an environment: it authenticates, and is the HMAC secret of the public tokens
+//! signs run tokens, stream tokens and URLs. A *root key* belongs to an environment: it authenticates, and is the HMAC secret of the public tokens
 //! that clients sign without asking us, which is why it must be recoverable and not only hashed.
 #![warn(missing_docs)]
 
@@ -15,6 +15,7 @@ mod master_key;
 mod random;
 pub mod run_token;
 mod signed;
+pub mod stream_token;
 mod tokens;
 pub mod url_token;
 

@@ -7,7 +7,7 @@
 //! and session, each as a length byte and its text; an absent session has length 0.
 
 use crate::MasterKey;
-use crate::signed::Signed;
+use crate::signed::{Signed, push_text, take_text};
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::RunClaim;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
@@ -46,9 +46,7 @@ fn encode(environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) 
     payload.extend(claim.lease.to_be_bytes());
     let session = claim.session.as_ref().map_or("", SessionId::as_str);
     for id in [environment.as_str(), claim.run.as_str(), session] {
-        // Ids are at most 64 bytes; a longer one, should it ever be, makes a token that does not read and not one that lies.
-        payload.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
-        payload.extend(id.as_bytes());
+        push_text(&mut payload, id);
     }
     payload
 }
@@ -70,12 +68,6 @@ fn decode(payload: &[u8]) -> Option<(EnvironmentId, RunClaim, Timestamp)> {
     };
     let expires_at = Timestamp(i64::from_be_bytes(*expires_at));
     rest.is_empty().then_some((EnvironmentId::parse(environment).ok()?, claim, expires_at))
-}
-
-fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (&length, rest) = bytes.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(length))?;
-    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 fn invalid() -> Error {

@@ -42,3 +42,17 @@ impl fmt::Debug for Signed {
         write!(f, "Signed({}..)", self.prefix)
     }
 }
+
+/// A text of a payload: a length byte and the text. Ids and names are shorter than that byte can say; a longer one, should it
+/// ever be, makes a token that does not read and not one that lies.
+pub(crate) fn push_text(payload: &mut Vec<u8>, text: &str) {
+    payload.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    payload.extend(text.as_bytes());
+}
+
+/// Takes a text off the front of a payload.
+pub(crate) fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(length))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}

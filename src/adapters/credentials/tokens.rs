@@ -3,12 +3,13 @@
 use crate::jwt::{self, Claims, NewClaims, Seconds, Unverified};
 use crate::known_keys::{KnownKeys, OpenEnvironment};
 use crate::run_token::{self, RunTokens};
+use crate::stream_token::{self, StreamToken, StreamTokens};
 use crate::url_token::UrlTokens;
 use crate::{MasterKey, keys};
 use async_trait::async_trait;
 use continuo_domain::blob::BlobGrant;
 use continuo_domain::error::CredentialProblem;
-use continuo_domain::principal::{Credential, Principal, RunClaim, Scope};
+use continuo_domain::principal::{Credential, Principal, RunClaim, Scope, StreamClaim, StreamWriter};
 use continuo_domain::session::Tenant;
 use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
 use continuo_ports::environments::{Environment, KeyOwner, RotatedKey};
@@ -22,6 +23,7 @@ pub struct Credentials {
     clock: Arc<dyn Clock>,
     known_keys: KnownKeys,
     run_tokens: RunTokens,
+    stream_tokens: StreamTokens,
     url_tokens: UrlTokens,
 }
 
@@ -29,8 +31,9 @@ impl Credentials {
     /// Over the environments of a database and the server's master key.
     pub fn new(environments: Arc<dyn Environments>, clock: Arc<dyn Clock>, master_key: MasterKey) -> Self {
         let run_tokens = RunTokens::new(&master_key);
+        let stream_tokens = StreamTokens::new(&master_key);
         let url_tokens = UrlTokens::new(&master_key);
-        Self { clock, known_keys: KnownKeys::new(environments, master_key), run_tokens, url_tokens }
+        Self { clock, known_keys: KnownKeys::new(environments, master_key), run_tokens, stream_tokens, url_tokens }
     }
 
     /// Forgets what is remembered of the database, so that a change made in this process counts at once. To be called after
@@ -69,6 +72,20 @@ impl Credentials {
     async fn run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
         let (environment, claim) = self.run_tokens.verify(bearer, now)?;
         Ok(Principal { environment, credential: Credential::RunToken(claim), scopes: Vec::new() })
+    }
+
+    async fn stream(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
+        let token = self.stream_tokens.verify(bearer, now)?;
+        if token.claim.writer == StreamWriter::Public {
+            let invalid = || refused(CredentialProblem::InvalidStreamToken);
+            let environment = self.known_keys.environment(&token.environment, now).await?.ok_or_else(invalid)?;
+            let not_before = self.not_before(&environment, Some(&token.claim.channel.session), now).await?;
+            if not_before.is_some_and(|not_before| token.issued_at < not_before) {
+                return Err(invalid());
+            }
+        }
+        let credential = Credential::StreamToken(token.claim);
+        Ok(Principal { environment: token.environment, credential, scopes: Vec::new() })
     }
 
     async fn key(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
@@ -142,6 +159,9 @@ impl Tokens for Credentials {
         if bearer.starts_with(run_token::PREFIX) {
             return self.run(bearer, now).await;
         }
+        if bearer.starts_with(stream_token::PREFIX) {
+            return self.stream(bearer, now).await;
+        }
         match jwt::peek(bearer) {
             Some(claimed) => self.public_token(bearer, claimed, now).await,
             None => self.key(bearer, now).await,
@@ -165,6 +185,21 @@ impl Tokens for Credentials {
 
     async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String> {
         Ok(self.run_tokens.sign(environment, claim, expires_at))
+    }
+
+    async fn mint_stream(
+        &self,
+        environment: &EnvironmentId,
+        claim: &StreamClaim,
+        expires_at: Timestamp,
+    ) -> Result<String> {
+        let token = StreamToken {
+            environment: environment.clone(),
+            claim: claim.clone(),
+            issued_at: self.clock.now(),
+            expires_at,
+        };
+        Ok(self.stream_tokens.sign(&token))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Channels and their records. Bodies and headers are shared, not copied.
 
-use super::{named, session};
+use super::{named, session, time};
 use continuo_domain::channel::{
     Append, Appended, ChannelName, Direction, FencingToken, Header, NewRecord, PartId, Position, ReadFrom, ReadStart,
     Record,
@@ -9,7 +9,9 @@ use continuo_domain::error::Violations;
 use continuo_domain::{Result, Timestamp, Violation};
 use continuo_proto::v1;
 use continuo_proto::v1::read_response::Event;
-use continuo_usecases::{AppendRequest, Attach, Boot, ChannelTarget, ReadChannel, ReadMessage, StreamAppend};
+use continuo_usecases::{
+    AppendRequest, Attach, Boot, ChannelTarget, InitializedChannel, ReadChannel, ReadMessage, StreamAppend,
+};
 
 /// Reads which channel.
 pub(crate) fn parse_target(wire: Option<v1::ChannelRef>) -> Result<ChannelTarget> {
@@ -21,6 +23,15 @@ pub(crate) fn parse_target(wire: Option<v1::ChannelRef>) -> Result<ChannelTarget
     found.finish()?;
     let (Some(session), Some(direction)) = (session, direction) else { return Err(session::nothing_parsed()) };
     Ok(ChannelTarget { session, name, direction })
+}
+
+/// Prints where and with what to write.
+pub(crate) fn print_initialized(initialized: InitializedChannel) -> v1::InitializeChannelResponse {
+    v1::InitializeChannelResponse {
+        stream_name: initialized.channel.to_string(),
+        access_token: initialized.access_token,
+        expires_at: Some(time::print(initialized.expires_at)),
+    }
 }
 
 fn parse_name(field: &str, text: &str) -> Result<Option<ChannelName>> {

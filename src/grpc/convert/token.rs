@@ -28,6 +28,7 @@ pub(crate) fn print_principal(caller: &Principal) -> v1::AuthenticateResponse {
         Credential::AdditionalKey => (v1::CredentialKind::AdditionalKey, None, None),
         Credential::PublicToken { session } => (v1::CredentialKind::PublicToken, None, session.as_ref()),
         Credential::RunToken(claim) => (v1::CredentialKind::RunToken, Some(&claim.run), claim.session.as_ref()),
+        Credential::StreamToken(stream) => (v1::CredentialKind::StreamToken, None, Some(&stream.channel.session)),
     };
     v1::AuthenticateResponse {
         kind: kind.into(),

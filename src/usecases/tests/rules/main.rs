@@ -18,6 +18,7 @@ mod part_ids;
 mod read;
 mod session_access;
 mod settled;
+mod stream_tokens;
 mod superseded;
 mod support;
 mod suspend;
