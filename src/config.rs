@@ -55,6 +55,8 @@ pub struct Config {
     pub tasks: Tasks,
     /// Leases of workers.
     pub worker: Worker,
+    /// Named channels.
+    pub channels: Channels,
     /// The embedded channel log.
     pub channel_log: ChannelLog,
     /// What the process says about itself.
@@ -103,6 +105,13 @@ pub struct Worker {
     pub heartbeat_ms: u32,
     /// How long a run that is asked to stop may go on.
     pub stop_grace_ms: u32,
+}
+
+/// Named channels.
+#[derive(Debug, Clone, Serialize)]
+pub struct Channels {
+    /// How long they keep their records where no writer says; 0 is for ever.
+    pub max_age_seconds: u64,
 }
 
 /// The embedded channel log.
@@ -156,6 +165,7 @@ impl Config {
             create: Create { allow_jwt: false },
             tasks: Tasks { strict: false },
             worker: Worker { lease_ms: 15_000, heartbeat_ms: 5_000, stop_grace_ms: 30_000 },
+            channels: Channels { max_age_seconds: 0 },
             channel_log: ChannelLog { segment_bytes: 64 * MIB },
             log: Log {
                 filter: "info,fjall=warn,lsm_tree=warn,sea_orm_migration=warn".to_owned(),

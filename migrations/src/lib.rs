@@ -6,6 +6,7 @@ mod m0001_tenants;
 mod m0002_sessions;
 mod m0003_runs;
 mod m0004_waitpoints;
+mod m0006_channel_retention;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_sessions::Migration),
             Box::new(m0003_runs::Migration),
             Box::new(m0004_waitpoints::Migration),
+            Box::new(m0006_channel_retention::Migration),
         ]
     }
 }

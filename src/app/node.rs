@@ -170,6 +170,7 @@ impl Parts {
             lease_ms: config.worker.lease_ms,
             heartbeat_ms: config.worker.heartbeat_ms,
             stop_grace_ms: config.worker.stop_grace_ms.into(),
+            channel_max_age_seconds: Some(config.channels.max_age_seconds).filter(|seconds| *seconds > 0),
         };
         Ok(Core::new(ports, settings, stopping))
     }

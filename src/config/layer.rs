@@ -51,6 +51,8 @@ pub struct Layer {
     /// The embedded channel log.
     #[command(flatten)]
     pub channel_log: ChannelLogLayer,
+    #[command(flatten)]
+    pub channels: ChannelsLayer,
     /// What the process says about itself.
     #[command(flatten)]
     pub log: LogLayer,
@@ -148,6 +150,20 @@ pub struct WorkerLayer {
     pub stop_grace_ms: Option<u32>,
 }
 
+/// Section `[channels]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelsLayer {
+    /// How long named channels keep their records where no writer says, in seconds; 0 is for ever.
+    #[arg(
+        id = "channels.max_age_seconds",
+        long = "channels-max-age-seconds",
+        env = "CONTINUO_CHANNELS_MAX_AGE_SECONDS",
+        value_name = "SECONDS"
+    )]
+    pub max_age_seconds: Option<u64>,
+}
+
 /// Section `[channel_log]`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -231,6 +247,7 @@ impl Layer {
         set(&mut config.worker.lease_ms, self.worker.lease_ms);
         set(&mut config.worker.heartbeat_ms, self.worker.heartbeat_ms);
         set(&mut config.worker.stop_grace_ms, self.worker.stop_grace_ms);
+        set(&mut config.channels.max_age_seconds, self.channels.max_age_seconds);
         set(&mut config.channel_log.segment_bytes, self.channel_log.segment_bytes);
         set(&mut config.log.filter, self.log.filter);
         set(&mut config.log.format, self.log.format);

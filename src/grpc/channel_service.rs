@@ -25,8 +25,9 @@ impl ChannelService for Services {
         request: Request<v1::InitializeChannelRequest>,
     ) -> Result<Response<v1::InitializeChannelResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let target = convert::parse_target(request.into_inner().channel).map_err(of_error)?;
-        let initialized = self.core.initialize_channel(&caller, &target).await.map_err(of_error)?;
+        let v1::InitializeChannelRequest { channel, max_age_seconds } = request.into_inner();
+        let target = convert::parse_target(channel).map_err(of_error)?;
+        let initialized = self.core.initialize_channel(&caller, &target, max_age_seconds).await.map_err(of_error)?;
         Ok(Response::new(convert::print_initialized(initialized)))
     }
 

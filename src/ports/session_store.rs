@@ -72,6 +72,17 @@ pub enum BootEvent {
     },
 }
 
+/// A named pair of channels and how long its records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedChannel {
+    /// Whose.
+    pub session: SessionId,
+    /// Its name.
+    pub name: ChannelName,
+    /// If a writer said so.
+    pub max_age_seconds: Option<u64>,
+}
+
 /// Sessions and everything that must change together with them.
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
@@ -132,4 +143,17 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// The named channels of a session, sorted.
     async fn channels(&self, session: &SessionId) -> Result<Vec<ChannelName>>;
+
+    /// Sets how long a registered channel's records are kept; of several the last one counts. Nothing for one that is not
+    /// registered.
+    async fn set_max_age(&self, session: &SessionId, name: &ChannelName, max_age_seconds: u64) -> Result<()>;
+
+    /// The named channels of all sessions, or only those with a maximum age of their own; ordered by (session, name), after
+    /// `after`, at most `limit`.
+    async fn named_channels(
+        &self,
+        only_aging: bool,
+        after: Option<&NamedChannel>,
+        limit: u32,
+    ) -> Result<Vec<NamedChannel>>;
 }

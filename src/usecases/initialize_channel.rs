@@ -3,12 +3,15 @@
 use crate::{ChannelTarget, Core};
 use continuo_domain::channel::{ChannelKey, Direction};
 use continuo_domain::principal::{Principal, StreamClaim, StreamWriter, Writer};
-use continuo_domain::{Error, Result, Timestamp};
+use continuo_domain::{Error, Result, Timestamp, Violation};
 
 /// Life of a stream token: 7 days. Clients keep it as long as their run lives and ask anew only after a write failed.
 pub const STREAM_TOKEN_MS: u64 = 7 * 86_400_000;
 /// Life of a stream token in the hands of the holder of a public token: 5 minutes.
 pub const PUBLIC_STREAM_TOKEN_MS: u64 = 300_000;
+
+/// Longest time a channel may be told to keep its records: 100 years.
+pub const CHANNEL_MAX_AGE_SECONDS_MAX: u64 = 3_153_600_000;
 
 /// Where and with what to write.
 #[derive(Clone, Debug)]
@@ -23,7 +26,12 @@ pub struct InitializedChannel {
 
 impl Core {
     /// The channel a writer may write. Refused once the session is closed, but for its run's output; the row must exist.
-    pub async fn initialize_channel(&self, caller: &Principal, target: &ChannelTarget) -> Result<InitializedChannel> {
+    pub async fn initialize_channel(
+        &self,
+        caller: &Principal,
+        target: &ChannelTarget,
+        max_age_seconds: Option<u64>,
+    ) -> Result<InitializedChannel> {
         if caller.writes_directly() {
             // A credential that could renew itself would never end.
             return Err(Error::PermissionDenied);
@@ -39,6 +47,12 @@ impl Core {
         };
         if !is_open {
             return Err(Error::SessionClosed { closed_reason: self.closed_reason(&session).await });
+        }
+        if let (Some(name), Some(seconds)) = (&target.name, max_age_seconds) {
+            if !(1..=CHANNEL_MAX_AGE_SECONDS_MAX).contains(&seconds) {
+                return Err(Violation::new("max_age_seconds", "must be 1 to 3153600000").into());
+            }
+            self.ports.sessions.set_max_age(&session.id, name, seconds).await?;
         }
         let (writer, life_ms) = match caller.writer() {
             Writer::Key => (StreamWriter::Key, STREAM_TOKEN_MS),

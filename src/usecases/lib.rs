@@ -19,6 +19,7 @@ mod list_records;
 mod list_sessions;
 mod produce;
 mod read_channel;
+mod retention;
 mod runs;
 mod session_arrival;
 mod settled;
@@ -38,7 +39,9 @@ pub use attach::{Attach, Attached};
 pub use blobs::{BlobTarget, Blobs, SignedUrl, Upload};
 pub use create_session::{CreateSession, CreatedSession};
 pub use end_and_continue::{Continued, EndAndContinue};
-pub use initialize_channel::{InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS};
+pub use initialize_channel::{
+    CHANNEL_MAX_AGE_SECONDS_MAX, InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS,
+};
 pub use list_sessions::{ListSessions, SessionPage};
 pub use produce::{Batch, Producer, StreamAppend};
 pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};
@@ -88,6 +91,8 @@ pub struct Settings {
     pub heartbeat_ms: u32,
     /// How long an executing run may go on after it was asked to stop.
     pub stop_grace_ms: u64,
+    /// How long named channels keep their records where no writer says; `None` is for ever.
+    pub channel_max_age_seconds: Option<u64>,
 }
 
 impl Default for Settings {
@@ -98,6 +103,7 @@ impl Default for Settings {
             lease_ms: 30_000,
             heartbeat_ms: 10_000,
             stop_grace_ms: continuo_domain::run::STOP_GRACE_MS,
+            channel_max_age_seconds: None,
         }
     }
 }

@@ -14,7 +14,7 @@ const PAGE: u32 = 100;
 const CLOCK_MS_MAX: u64 = 1_000;
 /// How often closes that were left half done and boots that are due are looked for.
 const SWEEP_MS: u64 = 1_000;
-/// How often all open waits are compared with their channels.
+/// How often all open waits are compared with their channels, and channels are looked through for what is too old.
 const WAITS_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
@@ -89,6 +89,7 @@ impl Core {
             self.report("boots", boots);
             if tokio::time::Instant::now() >= waits_at {
                 self.report("waits", self.sweep_waits().await);
+                self.report("old records", self.sweep_ages().await);
                 waits_at = tokio::time::Instant::now() + WAITS_EVERY;
             }
             tokio::select! {

@@ -18,7 +18,7 @@ pub(crate) async fn initialize<A: Api>(
     params: Params,
 ) -> Result<Response, Failure> {
     let channel = params.channel()?;
-    let request = caller.request(InitializeChannelRequest { channel: Some(channel) });
+    let request = caller.request(InitializeChannelRequest { channel: Some(channel), max_age_seconds: None });
     let answer = gateway.api.initialize_channel(request).await.map_err(|s| Failure::of(&s, Route::Initialize))?;
     let Some(stream_api) = &gateway.options.stream_api else {
         let text =

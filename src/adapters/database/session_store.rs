@@ -10,7 +10,7 @@ use continuo_domain::run::{NewRun, Run, RunStatus};
 use continuo_domain::session::{BootState, NewSession, Session, SessionPatch, SessionRef, SessionRun, SessionStatus};
 use continuo_domain::session::{ExternalId, TriggerConfig};
 use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
-use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, SessionStore, Upserted};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, NamedChannel, SessionStore, Upserted};
 use futures_util::FutureExt;
 use sea_orm::sea_query::{Expr, OnConflict, Query, UnionType};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType};
@@ -150,11 +150,44 @@ impl SessionStore for SqlStore {
             .filter(session_channel::Column::SessionId.eq(session.as_str()))
             .order_by_asc(session_channel::Column::Name)
             .all(self.database.readers());
-        let parse = |row: session_channel::Model| {
-            ChannelName::parse(&row.name).map_err(|e| damaged("session_channel", &row.session_id, e))
-        };
-        rows.await.map_err(failed)?.into_iter().map(parse).collect()
+        let name = |row| named_channel(row).map(|channel| channel.name);
+        rows.await.map_err(failed)?.into_iter().map(name).collect()
     }
+
+    async fn set_max_age(&self, session: &SessionId, name: &ChannelName, max_age_seconds: u64) -> Result<()> {
+        let (id, name) = (session.to_string(), name.as_str().to_owned());
+        let max_age_seconds = i64::try_from(max_age_seconds).unwrap_or(i64::MAX);
+        self.database.write(move |tx| set_max_age(tx, id, name, max_age_seconds).boxed()).await
+    }
+
+    async fn named_channels(
+        &self,
+        only_aging: bool,
+        after: Option<&NamedChannel>,
+        limit: u32,
+    ) -> Result<Vec<NamedChannel>> {
+        use session_channel::Column::{MaxAgeSeconds, Name, SessionId};
+        let mut wanted = session_channel::Entity::find();
+        if only_aging {
+            wanted = wanted.filter(MaxAgeSeconds.is_not_null());
+        }
+        if let Some(after) = after {
+            let session = after.session.as_str();
+            let later_name = Condition::all().add(SessionId.eq(session)).add(Name.gt(after.name.as_str()));
+            wanted = wanted.filter(Condition::any().add(SessionId.gt(session)).add(later_name));
+        }
+        let page = wanted.order_by_asc(SessionId).order_by_asc(Name).limit(u64::from(limit));
+        page.all(self.database.readers()).await.map_err(failed)?.into_iter().map(named_channel).collect()
+    }
+}
+
+fn named_channel(row: session_channel::Model) -> Result<NamedChannel> {
+    let damage = |e| damaged("session_channel", &row.session_id, e);
+    Ok(NamedChannel {
+        session: SessionId::parse(&row.session_id).map_err(damage)?,
+        name: ChannelName::parse(&row.name).map_err(damage)?,
+        max_age_seconds: row.max_age_seconds.map(i64::unsigned_abs),
+    })
 }
 
 impl SqlStore {
@@ -353,9 +386,18 @@ async fn register_channel(tx: &DatabaseTransaction, id: SessionId, name: String)
     let row = session_channel::ActiveModel {
         session_id: sea_orm::ActiveValue::Set(id.to_string()),
         name: sea_orm::ActiveValue::Set(name),
+        max_age_seconds: sea_orm::ActiveValue::NotSet,
     };
     let key = [session_channel::Column::SessionId, session_channel::Column::Name];
     let insert = session_channel::Entity::insert(row).on_conflict(OnConflict::columns(key).do_nothing().to_owned());
     insert.exec_without_returning(tx).await.map_err(failed)?;
     Ok(true)
+}
+
+async fn set_max_age(tx: &DatabaseTransaction, session: String, name: String, max_age_seconds: i64) -> Result<()> {
+    let update = session_channel::Entity::update_many()
+        .col_expr(session_channel::Column::MaxAgeSeconds, Expr::value(max_age_seconds))
+        .filter(session_channel::Column::SessionId.eq(session))
+        .filter(session_channel::Column::Name.eq(name));
+    update.exec(tx).await.map(drop).map_err(failed)
 }

@@ -149,7 +149,7 @@ async fn a_session_token_writes_in_and_reads_out() {
     assert_eq!(reason(&refused), "IN_NEEDS_SECRET_KEY");
     let tail = node.channels().check_tail(node.key(tail)).await.unwrap().into_inner();
     assert_eq!(tail.tail.unwrap().seq_num, 1);
-    let initialize = v1::InitializeChannelRequest { channel: Some(channel("chat", In)) };
+    let initialize = v1::InitializeChannelRequest { channel: Some(channel("chat", In)), max_age_seconds: None };
     let named = node.channels().initialize_channel(by(&token, initialize)).await.unwrap().into_inner();
     assert_eq!(named.stream_name, format!("{}/in", made.session.unwrap().id));
     assert_eq!(node.bodies(channel("chat", Out)).await, ["hello"]);

@@ -10,7 +10,7 @@ use continuo_domain::run::{NewRun, RunCommand, RunReason, RunStatus};
 use continuo_domain::session::{ExternalId, Json, SessionPatch, SessionRef, SessionStatus, TriggerConfig};
 use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
 use continuo_domain::{EnvironmentId, Error, RunId, SessionId, WaitpointId};
-use continuo_ports::session_store::{BootEvent, Claim, ClaimRun};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, NamedChannel};
 
 macro_rules! session_store_contract {
     ($adapter:ident, $($suite:ident)::+, $new:expr) => {
@@ -45,6 +45,7 @@ macro_rules! session_store_contract {
                 boots_are_noted
                 sessions_without_a_live_run_are_found
                 channels_are_registered_until_the_close
+                a_channel_keeps_its_records_as_long_as_the_last_writer_said
                 a_session_that_is_not_there_is_not_found
             }
         }
@@ -529,6 +530,36 @@ pub(crate) async fn channels_are_registered_until_the_close(rows: Rows) {
     assert_eq!(rows.sessions.channels(&session.id).await.unwrap(), expected);
     assert!(!rows.sessions.register_channel(&session.id, &channel("late")).await.unwrap());
     assert_eq!(rows.sessions.channels(&session.id).await.unwrap(), expected, "after a close no channel appears");
+}
+
+pub(crate) async fn a_channel_keeps_its_records_as_long_as_the_last_writer_said(rows: Rows) {
+    let sessions = [rows.session("a", None).await, rows.session("b", None).await];
+    let named = |session: &SessionId, name: &str, max_age_seconds| NamedChannel {
+        session: session.clone(),
+        name: ChannelName::parse(name).unwrap(),
+        max_age_seconds,
+    };
+    let mut all = Vec::new();
+    for session in &sessions {
+        for (name, max_age_seconds) in [("x", Some(7)), ("y", None), ("z", Some(u64::MAX >> 1))] {
+            let channel = named(&session.id, name, max_age_seconds);
+            rows.sessions.register_channel(&session.id, &channel.name).await.unwrap();
+            if let Some(seconds) = max_age_seconds {
+                rows.sessions.set_max_age(&session.id, &channel.name, 1).await.unwrap();
+                rows.sessions.set_max_age(&session.id, &channel.name, seconds).await.unwrap();
+            }
+            rows.sessions.register_channel(&session.id, &channel.name).await.unwrap();
+            all.push(channel);
+        }
+    }
+    rows.sessions.set_max_age(&sessions[0].id, &ChannelName::parse("none").unwrap(), 1).await.unwrap();
+    assert_eq!(rows.sessions.named_channels(false, None, 10).await.unwrap(), all);
+    let aging: Vec<_> = all.iter().filter(|c| c.max_age_seconds.is_some()).cloned().collect();
+    let mut paged = Vec::new();
+    while let Some(next) = rows.sessions.named_channels(true, paged.last(), 1).await.unwrap().pop() {
+        paged.push(next);
+    }
+    assert_eq!(paged, aging);
 }
 
 pub(crate) async fn a_session_that_is_not_there_is_not_found(rows: Rows) {

@@ -9,6 +9,7 @@ pub struct Model {
     pub session_id: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
+    pub max_age_seconds: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

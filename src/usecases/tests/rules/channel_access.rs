@@ -30,7 +30,7 @@ async fn reads(world: &World, caller: &Principal, target: &ChannelTarget) -> Opt
 
 async fn writes(world: &World, caller: &Principal, target: &ChannelTarget) -> Option<Reason> {
     let appended = reason(world.core.append(caller, text(target.clone(), "x")).await);
-    assert_eq!(appended, reason(world.core.initialize_channel(caller, target).await));
+    assert_eq!(appended, reason(world.core.initialize_channel(caller, target, None).await));
     assert_eq!(appended, reason(world.core.open_producer(caller, target.clone()).await.map(drop)));
     appended
 }

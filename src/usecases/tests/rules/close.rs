@@ -94,7 +94,8 @@ async fn a_named_channel_does_not_come_into_being_after_a_close() {
     let refused = soon(append).await.unwrap();
     let Err(Error::SessionClosed { closed_reason }) = refused else { panic!("{refused:?}") };
     assert_eq!(closed_reason.as_deref(), Some("done"));
-    let initialized = world.core.initialize_channel(&world.key, &channel(&named("a"), "new", Direction::In)).await;
+    let initialized =
+        world.core.initialize_channel(&world.key, &channel(&named("a"), "new", Direction::In), None).await;
     assert!(matches!(initialized, Err(Error::SessionClosed { .. })), "{initialized:?}");
 }
 
@@ -205,7 +206,7 @@ async fn closed_refuses_appends_initialise_and_hand_over_and_lets_reads_and_upda
     world.core.close_session(&world.key, &named("a"), Some("r".into()), None).await.unwrap();
     let (core, key) = (&world.core, &world.key);
     for target in [input(&named("a")), output(&named("a"))] {
-        let refused = core.initialize_channel(key, &target).await;
+        let refused = core.initialize_channel(key, &target, None).await;
         assert!(matches!(refused, Err(Error::SessionClosed { .. })), "{refused:?}");
         let refused = core.append(key, text(target.clone(), "x")).await;
         assert!(matches!(refused, Err(Error::SessionClosed { .. })), "{refused:?}");

@@ -16,6 +16,7 @@ mod hand_over;
 mod list;
 mod part_ids;
 mod read;
+mod retention;
 mod session_access;
 mod settled;
 mod stream_tokens;

@@ -23,7 +23,7 @@ async fn all_verbs(world: &World, caller: &Principal, asked: &SessionRef) -> Vec
         ("append", core.append(caller, text(input(asked), "x")).await.map(drop)),
         ("list_records", core.list_records(caller, &output(asked), 0).await.map(drop)),
         ("check_tail", core.check_tail(caller, &output(asked)).await.map(drop)),
-        ("initialize", core.initialize_channel(caller, &input(asked)).await.map(drop)),
+        ("initialize", core.initialize_channel(caller, &input(asked), None).await.map(drop)),
         ("trim", core.trim(caller, input(asked), 0).await.map(drop)),
         ("close", core.close_session(caller, asked, None, None).await.map(drop)),
         ("delete", core.delete_session(caller, asked).await),
@@ -99,7 +99,7 @@ async fn scopes_by_either_name_open_both_forms_for_read_append_and_hand_over() {
             world.core.get_session(&caller, &asked).await.unwrap();
             world.core.list_records(&caller, &output(&asked), 0).await.map(drop).unwrap();
             world.core.append(&caller, text(input(&asked), "x")).await.unwrap();
-            world.core.initialize_channel(&caller, &input(&asked)).await.unwrap();
+            world.core.initialize_channel(&caller, &input(&asked), None).await.unwrap();
             let calling_run = world.session(&asked).await.current_run.unwrap();
             let request = EndAndContinue {
                 session: asked.clone(),

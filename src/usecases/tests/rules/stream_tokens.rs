@@ -10,7 +10,7 @@ use continuo_usecases::{AppendRequest, Boot, ChannelTarget, EndAndContinue, PUBL
 
 /// Who holds the credential that this caller gets for the channel.
 async fn direct(world: &World, caller: &Principal, target: &ChannelTarget) -> Principal {
-    let initialized = world.core.initialize_channel(caller, target).await.unwrap();
+    let initialized = world.core.initialize_channel(caller, target, None).await.unwrap();
     world.core.authenticate(&initialized.access_token).await.unwrap()
 }
 
@@ -61,7 +61,7 @@ async fn a_stream_token_writes_its_channel_and_opens_nothing_else() {
     ] {
         assert!(is_denied(&chunk(&world, &writer, &other).await), "{other:?}");
         assert!(is_denied(&world.core.check_tail(&writer, &other).await), "{other:?}");
-        assert!(is_denied(&world.core.initialize_channel(&writer, &other).await), "{other:?}");
+        assert!(is_denied(&world.core.initialize_channel(&writer, &other, None).await), "{other:?}");
     }
     assert!(is_denied(&world.core.get_session(&writer, &named("a")).await));
     assert!(is_denied(&world.core.create_session(&writer, new_session(Some("c"))).await));
@@ -74,7 +74,7 @@ async fn a_stream_token_gets_no_further_stream_token() {
     let world = World::new().await;
     world.create("a").await;
     let writer = direct(&world, &world.key, &output(&named("a"))).await;
-    assert!(is_denied(&world.core.initialize_channel(&writer, &output(&named("a"))).await));
+    assert!(is_denied(&world.core.initialize_channel(&writer, &output(&named("a")), None).await));
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_stream_token_ends_with_its_time() {
     for (caller, target, life_ms) in
         [(&world.key, output(&named("a")), STREAM_TOKEN_MS), (&browser, input(&named("a")), PUBLIC_STREAM_TOKEN_MS)]
     {
-        let initialized = world.core.initialize_channel(caller, &target).await.unwrap();
+        let initialized = world.core.initialize_channel(caller, &target, None).await.unwrap();
         assert_eq!(initialized.expires_at.ms_since(world.core.now()), life_ms);
         world.clock.advance_ms(life_ms as i64 - 1);
         world.core.authenticate(&initialized.access_token).await.unwrap();
@@ -180,9 +180,9 @@ async fn after_a_close_a_direct_writer_finishes_out_and_nothing_else() {
     // Its own run may also begin anew: a client asks before each control record.
     let late = direct(&world, &run.caller, &targets[0]).await;
     put(&world, &late, &targets[0], control("turn-complete")).await.unwrap();
-    let refused = world.core.initialize_channel(&world.key, &targets[0]).await;
+    let refused = world.core.initialize_channel(&world.key, &targets[0], None).await;
     assert!(matches!(refused, Err(Error::SessionClosed { .. })), "{refused:?}");
-    let refused = world.core.initialize_channel(&run.caller, &targets[1]).await;
+    let refused = world.core.initialize_channel(&run.caller, &targets[1], None).await;
     assert!(matches!(refused, Err(Error::SessionClosed { .. })), "{refused:?}");
 }
 
@@ -233,7 +233,7 @@ async fn revoking_public_tokens_revokes_what_was_handed_out_for_them() {
     let browser = world.token(&["write:sessions:a"]);
     let mut tokens = Vec::new();
     for (caller, target) in [(&browser, input(&named("a"))), (&world.key, output(&named("a")))] {
-        tokens.push(world.core.initialize_channel(caller, &target).await.unwrap().access_token);
+        tokens.push(world.core.initialize_channel(caller, &target, None).await.unwrap().access_token);
     }
     world.clock.advance_ms(5);
     world.core.revoke_tokens(&world.key, Some(&named("a"))).await.unwrap();

@@ -8,7 +8,7 @@ use continuo_domain::session::{Json, NewSession, Session, SessionPatch, SessionR
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::{Applied, DequeueRequest, MadeOrFound, RunFilter, WaitpointCompleted};
-use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Upserted};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, NamedChannel, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
 use continuo_ports::{ChannelStore, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
 use futures_util::stream::BoxStream;
@@ -54,6 +54,8 @@ gated!(SessionStore {
     ) -> Vec<Session>;
     fn register_channel(session: &SessionId, name: &ChannelName) -> bool;
     fn channels(session: &SessionId) -> Vec<ChannelName>;
+    fn set_max_age(session: &SessionId, name: &ChannelName, max_age_seconds: u64) -> ();
+    fn named_channels(only_aging: bool, after: Option<&NamedChannel>, limit: u32) -> Vec<NamedChannel>;
 });
 
 gated!(ChannelStore {
