@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -22,9 +23,13 @@ pub(crate) enum NotPublished {
 }
 
 impl Draft {
+    /// Whoever stops waiting for it leaves nothing behind: the file and its draft are made in one piece, and dropped in one.
     pub(crate) async fn create(path: PathBuf) -> io::Result<Self> {
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path).await?;
-        Ok(Self { path, file, is_published: false })
+        let create = move || {
+            let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+            Ok(Self { path, file: File::from_std(file), is_published: false })
+        };
+        tokio::task::spawn_blocking(create).await.map_err(io::Error::other)?
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
