@@ -75,24 +75,22 @@ impl Core {
         let channel = request.channel.key(session);
         let append = self.prepare(caller, &channel, request.append)?;
         let is_output = channel.is_reserved() && channel.direction == Direction::Out;
-        // A stream token outlives the run it was stamped for; a run token does not.
-        if let Writer::Run(claim) = caller.writer()
-            && (!is_output || caller.writes_directly())
-        {
-            self.check_alive(caller, claim).await?;
-        }
         let appended = match caller.writer() {
             Writer::Run(claim) if is_output => self.append_as_run(caller, &channel, claim, append.clone()).await,
             Writer::Key if is_output && caller.writes_directly() => {
                 self.append_unowned(session, &channel, append.clone(), Close::Passes).await
             }
-            _ => self.append_brokered(session, &channel, append.clone()).await,
+            Writer::Run(claim) => {
+                self.check_alive(caller, claim).await?;
+                self.append_brokered(session, &channel, append.clone()).await
+            }
+            Writer::Key | Writer::Public => self.append_brokered(session, &channel, append.clone()).await,
         }?;
         self.after_append(caller, session, &channel, &append, appended, request.boot).await;
         Ok(appended)
     }
 
-    /// Where no fence in the log ends what a run may write, its row does.
+    /// `.in` and named channels have no owner in the log, so it is the row that ends what a run may write there.
     async fn check_alive(&self, caller: &Principal, claim: &RunClaim) -> Result<()> {
         let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
         if run.is_some_and(|run| run.is_alive()) {

@@ -43,10 +43,8 @@ impl Core {
             // A fence would make a channel of a deleted session anew, and nothing would take it away again.
             return Ok(());
         }
-        if run.status != RunStatus::CompletedSuccessfully {
-            // From here on nothing it still sends is taken.
-            self.raise_fence(session, run.session_version, run.snapshot).await?;
-        }
+        // From here on nothing it still sends is taken.
+        self.raise_fence(session, run.session_version, run.snapshot).await?;
         let crashed = matches!(
             run.status,
             RunStatus::Crashed | RunStatus::CompletedWithErrors | RunStatus::SystemFailure | RunStatus::TimedOut

@@ -135,6 +135,7 @@ async fn a_run_that_is_over_writes_nothing_directly_however_it_ended() {
         }
         for (writer, target) in writers {
             assert!(is_fenced(&chunk(&world, &writer, &target).await), "{ends_well} {target:?}");
+            assert!(is_fenced(&chunk(&world, &run.caller, &target).await), "{ends_well} {target:?}");
         }
     }
 }
