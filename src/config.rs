@@ -57,6 +57,8 @@ pub struct Config {
     pub worker: Worker,
     /// Named channels.
     pub channels: Channels,
+    /// Clients of the stream API.
+    pub stream: Stream,
     /// The embedded channel log.
     pub channel_log: ChannelLog,
     /// What the process says about itself.
@@ -114,6 +116,15 @@ pub struct Channels {
     pub max_age_seconds: u64,
 }
 
+/// What clients that write a channel directly are told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stream {
+    /// How long they gather records before they send.
+    pub flush_interval_ms: u32,
+    /// How often they try again.
+    pub max_retries: u32,
+}
+
 /// The embedded channel log.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChannelLog {
@@ -166,6 +177,7 @@ impl Config {
             tasks: Tasks { strict: false },
             worker: Worker { lease_ms: 15_000, heartbeat_ms: 5_000, stop_grace_ms: 30_000 },
             channels: Channels { max_age_seconds: 0 },
+            stream: Stream { flush_interval_ms: 10, max_retries: 10 },
             channel_log: ChannelLog { segment_bytes: 64 * MIB },
             log: Log {
                 filter: "info,fjall=warn,lsm_tree=warn,sea_orm_migration=warn".to_owned(),

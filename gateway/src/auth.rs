@@ -7,7 +7,10 @@ use continuo_proto::{
     v1::{AuthenticateRequest, CredentialKind},
 };
 use http::{HeaderMap, header, request::Parts};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{
+    Status,
+    metadata::{Ascii, MetadataValue},
+};
 
 use crate::{
     Gateway,
@@ -26,10 +29,27 @@ impl<A: Api> FromRequestParts<Gateway<A>> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway<A>) -> Result<Self, Failure> {
-        let authorization = bearer(&parts.headers)?;
-        let request = with_authorization(&authorization, AuthenticateRequest {});
-        let who = gateway.api.authenticate(request).await.map_err(|s| Failure::of(&s, Route::Tokens))?.into_inner();
-        Ok(Self { authorization, kind: who.kind(), environment_id: who.environment_id })
+        Ok(Self::identify(&parts.headers, gateway).await?)
+    }
+}
+
+/// Why nobody is known to call. Each surface words it in its own form.
+pub(crate) enum Unknown {
+    /// There is no token.
+    Missing,
+    /// The token cannot be one.
+    Unreadable,
+    /// The services do not take it.
+    Refused(Status),
+}
+
+impl From<Unknown> for Failure {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Missing => Self::missing_api_key(),
+            Unknown::Unreadable => Self::invalid_api_key(),
+            Unknown::Refused(status) => Self::of(&status, Route::Tokens),
+        }
     }
 }
 
@@ -60,6 +80,14 @@ impl<A: Api> FromRequestParts<Gateway<A>> for Creator {
 }
 
 impl Caller {
+    /// Who sends these headers.
+    pub(crate) async fn identify<A: Api>(headers: &HeaderMap, gateway: &Gateway<A>) -> Result<Self, Unknown> {
+        let authorization = bearer(headers)?;
+        let request = with_authorization(&authorization, AuthenticateRequest {});
+        let who = gateway.api.authenticate(request).await.map_err(Unknown::Refused)?.into_inner();
+        Ok(Self { authorization, kind: who.kind(), environment_id: who.environment_id })
+    }
+
     /// A call in this caller's name.
     pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
         with_authorization(&self.authorization, message)
@@ -68,11 +96,6 @@ impl Caller {
     /// Is this a browser or another holder of a public token?
     pub(crate) fn is_public(&self) -> bool {
         matches!(self.kind, CredentialKind::PublicToken | CredentialKind::Unspecified)
-    }
-
-    /// The token itself.
-    pub(crate) fn token(&self) -> &str {
-        self.authorization.to_str().unwrap_or_default().trim_start_matches("Bearer ")
     }
 }
 
@@ -87,16 +110,16 @@ pub(crate) fn with_authorization<T>(authorization: &MetadataValue<Ascii>, messag
     request
 }
 
-fn bearer(headers: &HeaderMap) -> Result<MetadataValue<Ascii>, Failure> {
-    let header = headers.get(header::AUTHORIZATION).ok_or_else(Failure::missing_api_key)?;
-    let text = header.to_str().map_err(|_| Failure::invalid_api_key())?.trim();
+fn bearer(headers: &HeaderMap) -> Result<MetadataValue<Ascii>, Unknown> {
+    let header = headers.get(header::AUTHORIZATION).ok_or(Unknown::Missing)?;
+    let text = header.to_str().map_err(|_| Unknown::Unreadable)?.trim();
     let token = match text.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => text[7..].trim(),
         _ if text.eq_ignore_ascii_case("bearer") => "",
         _ => text,
     };
     if token.is_empty() {
-        return Err(Failure::missing_api_key());
+        return Err(Unknown::Missing);
     }
-    format!("Bearer {token}").parse().map_err(|_| Failure::invalid_api_key())
+    format!("Bearer {token}").parse().map_err(|_| Unknown::Unreadable)
 }

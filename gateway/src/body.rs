@@ -37,22 +37,45 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Capped<MAX> {
     type Rejection = Failure;
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Failure> {
-        let (parts, mut body) = request.into_parts();
-        let read = match declared(&parts.headers) {
-            Declared::Nonsense => return Err(Failure::too_large()),
-            Declared::Bytes(n) if n > MAX => Err(Failure::too_large()),
-            Declared::Bytes(n) => read(&mut body, MAX, n).await,
-            Declared::Nothing => read(&mut body, MAX, 0).await,
-        };
-        if let Err(failure) = read {
-            // Whoever asks before it sends has sent nothing yet, and reading would tell it to go ahead.
-            if !parts.headers.contains_key(header::EXPECT) {
-                discard_rest(body).await;
-            }
-            return Err(failure);
-        }
-        read.map(Self)
+        let (parts, body) = request.into_parts();
+        Ok(Self(capped(&parts.headers, body, MAX).await?))
     }
+}
+
+/// Why a body was not read to its end. Each surface words it in its own form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Larger than its route takes, or of no sensible length.
+    TooLarge,
+    /// The client fell silent.
+    TooSlow,
+    /// The client went away.
+    Cut,
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::too_large(),
+            Unread::TooSlow => Self::too_slow(),
+            Unread::Cut => Self::invalid_body("The request body ended early"),
+        }
+    }
+}
+
+/// The whole body, at most so many bytes.
+pub(crate) async fn capped(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Bytes, Unread> {
+    let read = match declared(headers) {
+        Declared::Nonsense => return Err(Unread::TooLarge),
+        Declared::Bytes(n) if n > bytes_max => Err(Unread::TooLarge),
+        Declared::Bytes(n) => read(&mut body, bytes_max, n).await,
+        Declared::Nothing => read(&mut body, bytes_max, 0).await,
+    };
+    // Whoever asks before it sends has sent nothing yet, and reading would tell it to go ahead.
+    if read.is_err() && !headers.contains_key(header::EXPECT) {
+        discard_rest(body).await;
+    }
+    read
 }
 
 enum Declared {
@@ -69,15 +92,15 @@ fn declared(headers: &HeaderMap) -> Declared {
     }
 }
 
-async fn read(body: &mut Body, bytes_max: usize, expected: usize) -> Result<Bytes, Failure> {
+async fn read(body: &mut Body, bytes_max: usize, expected: usize) -> Result<Bytes, Unread> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    let too_slow = |_| Failure::too_slow();
+    let too_slow = |_| Unread::TooSlow;
     while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(too_slow)? {
-        let frame = frame.map_err(|_| Failure::invalid_body("The request body ended early"))?;
+        let frame = frame.map_err(|_| Unread::Cut)?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > bytes_max {
-            return Err(Failure::too_large());
+            return Err(Unread::TooLarge);
         }
         // Most bodies are one frame and are not copied.
         if first.is_empty() && rest.is_empty() {

@@ -438,6 +438,7 @@ pub(crate) fn public_text(status: &Status, reason: ErrorReason) -> &str {
     }
 }
 
-fn metadata(status: &Status, key: &str) -> Option<String> {
+/// What an error tells beside its reason.
+pub(crate) fn metadata(status: &Status, key: &str) -> Option<String> {
     status.get_details_error_info()?.metadata.remove(key)
 }

@@ -2,6 +2,8 @@
 //! traits. Nothing is decided here that gRPC does not decide; a call carries the caller's own token and the services judge
 //! it. Only `continuo-proto` is known to this crate, so the services may be in this process or behind clients.
 //!
+//! The stream API under `/v1` (`streams`) has its own forms of everything, errors too.
+//!
 //! A request goes: `paths` (which handler) → `auth` (who) → `body` (how much) → `validate` and `query` (what) → the service
 //! → `json` or `sse`; refused anywhere on the way it ends in `error`.
 
@@ -16,8 +18,10 @@ mod json;
 mod paths;
 mod query;
 mod realtime;
+mod record_json;
 mod rest;
 mod sse;
+mod streams;
 mod time;
 pub mod upstream;
 mod validate;
@@ -48,23 +52,25 @@ pub struct Options {
     pub public_base_url: Option<String>,
     /// Lets public tokens create sessions, as far as their scopes allow. Otherwise such a token is no key here.
     pub create_allow_jwt: bool,
-    /// Where channels can be written directly; without it PUT of a channel is answered 501.
-    pub stream_api: Option<StreamApi>,
-    /// Ends open event streams, in a way that makes clients reconnect.
+    /// What clients are told when they ask to write a channel directly.
+    pub direct_writes: DirectWrites,
+    /// Ends open event streams and append sessions, in a way that makes clients reconnect.
     pub stopping: CancellationToken,
 }
 
-/// The stream API that PUT of a channel points to.
+/// How the clients of the stream API are asked to behave.
 #[derive(Clone, Debug)]
-pub struct StreamApi {
-    /// Base URL with its path, for example `http://127.0.0.1:8080/v1`.
-    pub endpoint: String,
-    /// 8 to 48 characters; clients check it.
-    pub basin: String,
-    /// How long clients gather records before they send.
+pub struct DirectWrites {
+    /// How long they gather records before they send, in milliseconds.
     pub flush_interval_ms: u32,
-    /// How often clients try again.
+    /// How often they try again.
     pub max_retries: u32,
+}
+
+impl Default for DirectWrites {
+    fn default() -> Self {
+        Self { flush_interval_ms: 10, max_retries: 10 }
+    }
 }
 
 #[derive(Clone)]
@@ -111,6 +117,7 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
     }
     router
         .method_not_allowed_fallback(method_not_allowed)
+        .merge(streams::routes())
         .with_state(Gateway { api, options: Arc::new(options) })
         .layer(middleware::from_fn(cors::middleware))
 }

@@ -50,6 +50,12 @@ pub(crate) const PACKET_GET: &str = "/api/v1/packets/{*packet}";
 /// Below [`continuo_proto::BLOBS_PATH`].
 pub(crate) const BLOB: &str = "/blobs/{token}";
 
+/// The stream API. A stream's name is one segment, its slashes encoded.
+pub(crate) const STREAMS: &str = "/v1";
+pub(crate) const STREAM_RECORDS: &str = "/v1/streams/{stream}/records";
+pub(crate) const STREAM_TAIL: &str = "/v1/streams/{stream}/records/tail";
+pub(crate) const STREAMS_REST: &str = "/v1/{*rest}";
+
 pub(crate) const CLAIMS: &str = "/api/v1/auth/jwt/claims";
 pub(crate) const PUBLIC_TOKENS: &str = "/api/v1/auth/public-tokens";
 
@@ -79,8 +85,13 @@ impl Params {
 
     /// The decoded value of a parameter.
     pub(crate) fn get(&self, name: &'static str) -> Result<String, Failure> {
-        let raw = self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str());
-        decode(raw).map_err(|problem| Failure::params(vec![Issue::new("custom", vec![Step::key(name)], problem)]))
+        self.decoded(name)
+            .map_err(|problem| Failure::params(vec![Issue::new("custom", vec![Step::key(name)], problem)]))
+    }
+
+    /// The decoded value of a parameter, or what is wrong with how it is written.
+    pub(crate) fn decoded(&self, name: &str) -> Result<String, &'static str> {
+        decode(self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str()))
     }
 
     /// The session, as its id or as the caller's own name for it.

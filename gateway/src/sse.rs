@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use continuo_proto::v1::{Gap, Header, Heartbeat, Position, ReadResponse, Record, RecordBatch, read_response::Event};
+use continuo_proto::v1::{Gap, Heartbeat, ReadResponse, RecordBatch, read_response::Event};
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
     error::{public_text, reason},
-    json::{push_display, push_lossy},
+    json::push_display,
+    record_json::{Format, metered_bytes, push_batch, push_tail, room},
 };
 
 /// How often an idle stream shows that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 
-const DONE: &[u8] = b"data: [DONE]\n\n";
+/// The end, if all went well.
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 const STOPPING: &str = "the server is stopping; reconnect";
 
 /// Prints a read as a body: the note if there is one, then every event, then `[DONE]`. An error, and a server that stops,
@@ -54,12 +56,17 @@ pub(crate) fn comment(text: &str) -> Bytes {
 
 /// Counts what was delivered, for the `id` lines.
 #[derive(Default)]
-struct Printer {
+pub(crate) struct Printer {
+    format: Format,
     records: u64,
     bytes: u64,
 }
 
 impl Printer {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, ..Self::default() }
+    }
+
     /// An event; none for what has no form here: the end of a settled read follows by itself.
     fn event(&mut self, event: &Event) -> Option<Bytes> {
         match event {
@@ -73,71 +80,24 @@ impl Printer {
         }
     }
 
-    fn batch(&mut self, batch: &RecordBatch) -> Bytes {
-        let metered: usize = batch.records.iter().map(metered_bytes).sum();
+    /// The next records.
+    pub(crate) fn batch(&mut self, batch: &RecordBatch) -> Bytes {
         self.records += batch.records.len() as u64;
-        self.bytes += metered as u64;
+        self.bytes += batch.records.iter().map(metered_bytes).sum::<usize>() as u64;
         let last = batch.records.last().map_or(0, |record| record.seq_num);
 
-        // Most bodies are JSON text, whose quotes double; more only grows the buffer.
-        let mut out = Vec::with_capacity(metered + metered / 4 + 64 * batch.records.len() + 160);
+        let mut out = Vec::with_capacity(room(&batch.records));
         out.extend_from_slice(b"event: batch\nid: ");
         push_display(&mut out, format_args!("{last},{},{}", self.records, self.bytes));
-        out.extend_from_slice(b"\ndata: {\"records\":[");
-        for (i, record) in batch.records.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            push_record(&mut out, record);
-        }
-        out.push(b']');
-        push_tail(&mut out, batch.tail.as_ref());
-        out.extend_from_slice(b"}\n\n");
+        out.extend_from_slice(b"\ndata: ");
+        push_batch(&mut out, self.format, &batch.records, batch.tail.as_ref());
+        out.extend_from_slice(b"\n\n");
         Bytes::from(out)
     }
 }
 
-fn push_record(out: &mut Vec<u8>, record: &Record) {
-    out.extend_from_slice(b"{\"seq_num\":");
-    push_display(out, record.seq_num);
-    out.extend_from_slice(b",\"timestamp\":");
-    push_display(out, record.timestamp_ms);
-    if !record.body.is_empty() {
-        out.extend_from_slice(b",\"body\":");
-        push_lossy(out, &record.body);
-    }
-    if !record.headers.is_empty() {
-        out.extend_from_slice(b",\"headers\":");
-        push_headers(out, &record.headers);
-    }
-    out.push(b'}');
-}
-
-/// Headers as pairs of strings.
-pub(crate) fn push_headers(out: &mut Vec<u8>, headers: &[Header]) {
-    out.push(b'[');
-    for (i, header) in headers.iter().enumerate() {
-        out.extend_from_slice(if i > 0 { b",[" } else { b"[" });
-        push_lossy(out, &header.name);
-        out.push(b',');
-        push_lossy(out, &header.value);
-        out.push(b']');
-    }
-    out.push(b']');
-}
-
-fn push_tail(out: &mut Vec<u8>, tail: Option<&Position>) {
-    if let Some(Position { seq_num, timestamp_ms }) = tail {
-        push_display(out, format_args!(",\"tail\":{{\"seq_num\":{seq_num},\"timestamp\":{timestamp_ms}}}"));
-    }
-}
-
-fn metered_bytes(record: &Record) -> usize {
-    let headers: usize = record.headers.iter().map(|h| 2 + h.name.len() + h.value.len()).sum();
-    8 + headers + record.body.len()
-}
-
-fn ping(heartbeat: &Heartbeat) -> Bytes {
+/// A sign of life.
+pub(crate) fn ping(heartbeat: &Heartbeat) -> Bytes {
     let mut out = Vec::with_capacity(128);
     out.extend_from_slice(b"event: ping\ndata: {\"timestamp\":");
     push_display(&mut out, heartbeat.timestamp_ms);
@@ -150,7 +110,8 @@ fn refused(status: &Status) -> Bytes {
     error(public_text(status, reason(status)))
 }
 
-fn error(text: &str) -> Bytes {
+/// What went wrong; clients connect again.
+pub(crate) fn error(text: &str) -> Bytes {
     // A line break would end the event's data.
     Bytes::from(format!("event: error\ndata: {}\n\n", text.replace(['\r', '\n'], " ")))
 }
@@ -158,6 +119,7 @@ fn error(text: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use continuo_proto::v1::{Header, Position, Record};
     use proptest::{collection::vec, prelude::*};
     use serde_json::Value;
 

@@ -109,7 +109,10 @@ pub(super) fn gateway_options(config: &Config, stopping: &CancellationToken) -> 
     continuo_gateway::Options {
         public_base_url: config.public_url.clone(),
         create_allow_jwt: config.create.allow_jwt,
-        stream_api: None,
+        direct_writes: continuo_gateway::DirectWrites {
+            flush_interval_ms: config.stream.flush_interval_ms,
+            max_retries: config.stream.max_retries,
+        },
         stopping: stopping.clone(),
     }
 }

@@ -48,6 +48,9 @@ pub struct Layer {
     /// Leases of workers.
     #[command(flatten)]
     pub worker: WorkerLayer,
+    /// Clients of the stream API.
+    #[command(flatten)]
+    pub stream: StreamLayer,
     /// The embedded channel log.
     #[command(flatten)]
     pub channel_log: ChannelLogLayer,
@@ -164,6 +167,28 @@ pub struct ChannelsLayer {
     pub max_age_seconds: Option<u64>,
 }
 
+/// Section `[stream]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamLayer {
+    /// Milliseconds for which clients that write a channel directly gather records before they send them.
+    #[arg(
+        id = "stream.flush_interval_ms",
+        long = "stream-flush-interval-ms",
+        env = "CONTINUO_STREAM_FLUSH_INTERVAL_MS",
+        value_name = "MS"
+    )]
+    pub flush_interval_ms: Option<u32>,
+    /// How often such clients are told to try again.
+    #[arg(
+        id = "stream.max_retries",
+        long = "stream-max-retries",
+        env = "CONTINUO_STREAM_MAX_RETRIES",
+        value_name = "COUNT"
+    )]
+    pub max_retries: Option<u32>,
+}
+
 /// Section `[channel_log]`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -248,6 +273,8 @@ impl Layer {
         set(&mut config.worker.heartbeat_ms, self.worker.heartbeat_ms);
         set(&mut config.worker.stop_grace_ms, self.worker.stop_grace_ms);
         set(&mut config.channels.max_age_seconds, self.channels.max_age_seconds);
+        set(&mut config.stream.flush_interval_ms, self.stream.flush_interval_ms);
+        set(&mut config.stream.max_retries, self.stream.max_retries);
         set(&mut config.channel_log.segment_bytes, self.channel_log.segment_bytes);
         set(&mut config.log.filter, self.log.filter);
         set(&mut config.log.format, self.log.format);

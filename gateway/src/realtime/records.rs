@@ -17,7 +17,7 @@ use crate::{
     json::{self, Entries, push_display, push_string},
     paths::Params,
     query::{self, Query},
-    sse::push_headers,
+    record_json::{Format, push_headers},
 };
 
 pub(crate) async fn records<A: Api>(
@@ -81,7 +81,7 @@ fn push_record(out: &mut Vec<u8>, record: &Record) {
     push_display(out, record.seq_num);
     if !record.headers.is_empty() {
         out.extend_from_slice(b",\"headers\":");
-        push_headers(out, &record.headers);
+        push_headers(out, Format::Raw, &record.headers);
     }
     out.push(b'}');
 }

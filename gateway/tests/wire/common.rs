@@ -116,8 +116,7 @@ async fn every_call_carries_the_callers_token_and_nothing_else() {
         let smuggled =
             [("x-continuo-principal", "root"), ("grpc-metadata-authorization", "root"), ("x-trigger-branch", "b")];
         let answer = call_with(&peer, method, path, &smuggled, body).await;
-        let expected = if *method == "PUT" && path.starts_with("/realtime") { 501 } else { 200 };
-        assert!(answer.status == expected || matches!(answer.status, 201 | 204), "{method} {path}: {}", answer.status);
+        assert!(matches!(answer.status, 200 | 201 | 202 | 204), "{method} {path}: {}", answer.status);
         let authorizations = peer.authorizations();
         assert!(authorizations.len() >= 2, "{method} {path} calls a service");
         assert!(authorizations.iter().all(|a| a == "Bearer tr_dev_x"), "{method} {path}");

@@ -1,7 +1,7 @@
 //! Channels without SSE: initialise, append, records.
 
 use bytes::Bytes;
-use continuo_gateway::{Options, StreamApi};
+use continuo_gateway::{DirectWrites, Options};
 use continuo_proto::v1::*;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -146,35 +146,34 @@ async fn a_drain_that_fails_never_looks_complete() {
 }
 
 #[tokio::test]
-async fn initialise_asks_first_and_then_needs_a_stream_api() {
+async fn initialise_names_a_stream_of_our_own_and_its_credential() {
     let path = "/realtime/v1/sessions/s/channels/tools/out";
     let peer = Peer::key();
-    let stream_name = "sessions/1/out".to_owned();
-    peer.answer(InitializeChannelResponse { stream_name, ..Default::default() });
-    let answer = call(&peer, "PUT", path, "").await;
-    assert_eq!((answer.status, answer.header("x-should-retry")), (501, Some("false")));
-    assert!(answer.json()["error"].as_str().unwrap().contains("no stream API"));
-    assert_eq!(peer.the::<InitializeChannelRequest>().channel.unwrap().name, "tools");
-
-    let stream_api = StreamApi {
-        endpoint: "http://127.0.0.1:8080/v1".into(),
-        basin: "continuo-main".into(),
-        flush_interval_ms: 100,
-        max_retries: 10,
+    let answer = InitializeChannelResponse {
+        stream_name: "session_1/channels/tools/out".into(),
+        access_token: "tr_stream_x".into(),
+        ..Default::default()
     };
-    let router = gateway(&peer, Options { stream_api: Some(stream_api), ..Options::default() });
-    let answer = send(router.clone(), request("PUT", path, &[], "")).await;
+    peer.answer(answer);
+    let direct_writes = DirectWrites { flush_interval_ms: 5, max_retries: 3 };
+    let router = gateway(&peer, Options { direct_writes, ..Options::default() });
+    let answer = send(router.clone(), request("PUT", path, &[("host", "here:1")], "")).await;
     assert_eq!((answer.status, answer.text()), (202, r#"{"version":"v2"}"#));
     for (name, value) in [
-        ("x-s2-access-token", "tr_dev_x"),
-        ("x-s2-stream-name", "sessions/1/out"),
-        ("x-s2-basin", "continuo-main"),
-        ("x-s2-endpoint", "http://127.0.0.1:8080/v1"),
-        ("x-s2-flush-interval-ms", "100"),
-        ("x-s2-max-retries", "10"),
+        ("x-s2-access-token", "tr_stream_x"),
+        ("x-s2-stream-name", "session_1/channels/tools/out"),
+        ("x-s2-basin", "continuo"),
+        ("x-s2-endpoint", "http://here:1/v1"),
+        ("x-s2-flush-interval-ms", "5"),
+        ("x-s2-max-retries", "3"),
     ] {
         assert_eq!(answer.header(name), Some(value));
     }
+    assert_eq!(peer.the::<InitializeChannelRequest>().channel.unwrap().name, "tools");
+    let public = Options { public_base_url: Some("https://public.example/".into()), ..Options::default() };
+    let answer = send(gateway(&peer, public), request("PUT", path, &[("host", "here:1")], "")).await;
+    assert_eq!(answer.header("x-s2-endpoint"), Some("https://public.example/v1"));
+
     peer.refuse(Status::permission_denied("no"));
     assert_eq!(send(router, request("PUT", path, &[], "")).await.status, 403);
 }

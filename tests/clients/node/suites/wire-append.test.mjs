@@ -241,12 +241,18 @@ test("the drain knows its cursor", async () => {
   }
 });
 
-test("PUT checks who may write what, and says that there are no direct writes yet", async () => {
+test("PUT checks who may write what, and names a stream and a credential for it", async () => {
   const id = await session();
-  const { status, headers, body } = await client.call("PUT", channelPath(id, "out"));
-  assert.equal(status, 501);
-  assert.equal(headers.get("x-should-retry"), "false");
-  assert.match(body.error, /append/, "the way that does work");
+  const { status, headers, text } = await client.call("PUT", channelPath(id, "out"));
+  assert.deepEqual([status, text], [202, '{"version":"v2"}']);
+  assert.equal(headers.get("x-s2-stream-name"), `${id}/out`);
+  assert.equal(headers.get("x-s2-basin"), "continuo");
+  assert.equal(headers.get("x-s2-endpoint"), `${server.url}/v1`);
+  assert.match(headers.get("x-s2-access-token"), /^tr_stream_/);
+  assert.match(headers.get("x-s2-flush-interval-ms"), /^\d+$/);
+  assert.match(headers.get("x-s2-max-retries"), /^\d+$/);
+  const named = await client.call("PUT", channelPath(id, "out", "tools"));
+  assert.equal(named.headers.get("x-s2-stream-name"), `${id}/channels/tools/out`);
   assert.equal((await client.call("PUT", channelPath("session_nowhere", "out"))).status, 404);
   assert.equal((await client.call("PUT", channelPath(unique("nowhere"), "in"))).status, 404, "the row comes first");
   await client.call("POST", `/api/v1/sessions/${id}/close`);
