@@ -233,7 +233,7 @@ pub enum Credential {
         /// The one session this token is bound to, whatever its name is now.
         session: Option<SessionId>,
     },
-    /// A run's own token.
+    /// A run's own token. With the scope `admin` it is the one that SDKs take: a run in its own session, a key elsewhere.
     RunToken(RunClaim),
     /// The credential of one channel, for direct writes.
     StreamToken(StreamClaim),
@@ -246,14 +246,22 @@ pub struct Principal {
     pub environment: EnvironmentId,
     /// The proof.
     pub credential: Credential,
-    /// What was granted. Empty for a root key and a run token: those do not go by scopes.
+    /// What was granted. Empty for a root key, most run tokens and stream tokens: those do not go by scopes.
     pub scopes: Vec<Scope>,
 }
 
 impl Principal {
-    /// A key, as opposed to a token that may lie in a browser.
+    /// A key, as opposed to a token that may lie in a browser; or a run that stands in for one.
     pub fn has_secret_key(&self) -> bool {
-        matches!(self.credential, Credential::RootKey | Credential::AdditionalKey)
+        match self.credential {
+            Credential::RootKey | Credential::AdditionalKey => true,
+            Credential::RunToken(_) => self.is_universal(),
+            Credential::PublicToken { .. } | Credential::StreamToken(_) => false,
+        }
+    }
+
+    fn is_universal(&self) -> bool {
+        self.scopes.iter().any(Scope::is_universal)
     }
 
     /// The run, if a run is calling.
@@ -264,11 +272,14 @@ impl Principal {
         }
     }
 
-    /// In whose name records of this caller are written.
-    pub fn writer(&self) -> Writer<'_> {
+    /// In whose name records of this caller are written to a session.
+    pub fn writer(&self, session: &SessionId) -> Writer<'_> {
         match &self.credential {
             Credential::RootKey | Credential::AdditionalKey => Writer::Key,
             Credential::PublicToken { .. } => Writer::Public,
+            Credential::RunToken(claim) if self.is_universal() && claim.session.as_ref() != Some(session) => {
+                Writer::Key
+            }
             Credential::RunToken(claim) => Writer::Run(claim),
             Credential::StreamToken(stream) => match &stream.writer {
                 StreamWriter::Key => Writer::Key,
@@ -289,7 +300,7 @@ impl Principal {
             Credential::RootKey => true,
             Credential::RunToken(claim) => {
                 let own = Resource::run(&claim.run);
-                action != Action::Admin && any_of.contains(&own)
+                self.is_universal() || (action != Action::Admin && any_of.contains(&own))
             }
             Credential::StreamToken(_) => false,
             Credential::AdditionalKey | Credential::PublicToken { .. } => {
@@ -313,7 +324,7 @@ impl Principal {
 
     /// Is the caller a key, or the run that owns this session?
     pub fn is_secret_for(&self, session: &SessionId) -> bool {
-        match self.writer() {
+        match self.writer(session) {
             Writer::Key => true,
             Writer::Run(claim) => claim.session.as_ref() == Some(session),
             Writer::Public => false,
@@ -323,7 +334,8 @@ impl Principal {
     fn may_with(&self, action: Action, names: &SessionNames, resources: Vec<Resource>) -> bool {
         match &self.credential {
             Credential::RunToken(claim) => {
-                action != Action::Admin && claim.session.is_some() && claim.session == names.session
+                let is_own = claim.session.is_some() && claim.session == names.session;
+                self.is_universal() || (action != Action::Admin && is_own)
             }
             Credential::PublicToken { session: Some(bound) } => {
                 names.session.as_ref() == Some(bound) && self.may_bound(action, &resources)
@@ -340,7 +352,7 @@ impl Principal {
 
     /// Which of the wanted scopes this caller could not grant itself. Only a key with everything may grant everything.
     pub fn denied_of(&self, wanted: &[Scope]) -> Vec<String> {
-        let universal = self.credential == Credential::RootKey || self.scopes.iter().any(Scope::is_universal);
+        let universal = self.credential == Credential::RootKey || self.is_universal();
         let covered = |w: &Scope| universal || self.scopes.iter().any(|own| covers(own, w));
         wanted.iter().filter(|w| !covered(w)).map(|w| w.as_str().to_owned()).collect()
     }
@@ -455,6 +467,26 @@ mod tests {
                 assert!(!caller.may_session(action, &names) && !caller.may(action, &[Resource::all("sessions")]));
             }
             assert!(!caller.has_secret_key() && caller.run().is_none());
+        }
+    }
+
+    #[test]
+    fn a_run_that_stands_in_for_a_key_is_a_run_in_its_own_session() {
+        let (own, other) = (SessionId::from_body("s"), SessionId::from_body("t"));
+        let claim = RunClaim { run: RunId::from_body("r"), session: Some(own.clone()), version: 1, lease: 1 };
+        let elsewhere = SessionNames { session: Some(other.clone()), others: vec![] };
+        for (scopes, stands_in) in [(&["admin"][..], true), (&[], false)] {
+            let mut run = token(scopes);
+            run.credential = Credential::RunToken(claim.clone());
+            assert_eq!(run.writer(&own), Writer::Run(&claim));
+            assert_eq!(run.writer(&other) == Writer::Key, stands_in);
+            assert_eq!((run.is_secret_for(&own), run.is_secret_for(&other)), (true, stands_in));
+            assert!(run.may_session(Action::Write, &names("chat-1")));
+            for (action, names) in [(Action::Admin, &names("chat-1")), (Action::Read, &elsewhere)] {
+                assert_eq!(run.may_session(action, names), stands_in);
+            }
+            assert_eq!(run.may(Action::Trigger, &[Resource::task("chat")]), stands_in);
+            assert_eq!(run.has_secret_key(), stands_in);
         }
     }
 

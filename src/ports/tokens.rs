@@ -31,6 +31,15 @@ pub trait Tokens: Send + Sync + 'static {
     /// Mints a run's own token: opaque, `tr_run_…`, good until `expires_at`.
     async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String>;
 
+    /// Mints a run's token in the form that SDKs take from their environment. It says that it is a run's and carries the scope
+    /// `admin`: beyond its own session it stands in for a key.
+    async fn mint_sdk_run(
+        &self,
+        environment: &EnvironmentId,
+        claim: &RunClaim,
+        expires_at: Timestamp,
+    ) -> Result<String>;
+
     /// Mints the credential of one channel: opaque, `tr_stream_…`, good until `expires_at`. One stamped for the holder of a
     /// public token is revoked together with public tokens.
     async fn mint_stream(

@@ -75,7 +75,7 @@ impl Core {
         let channel = request.channel.key(session);
         let append = self.prepare(caller, &channel, request.append)?;
         let is_output = channel.is_reserved() && channel.direction == Direction::Out;
-        let appended = match caller.writer() {
+        let appended = match caller.writer(&session.id) {
             Writer::Run(claim) if is_output => self.append_as_run(caller, &channel, claim, append.clone()).await,
             Writer::Key if is_output && caller.writes_directly() => {
                 self.append_unowned(session, &channel, append.clone(), Close::Passes).await
@@ -106,10 +106,12 @@ impl Core {
             return Err(Violation::new("records", "holds a fence command; fences are set by the server").into());
         }
         let has_condition = append.match_seq_num.is_some() || append.fencing_token.is_some();
-        if caller.writer() == Writer::Public && (has_condition || append.records.iter().any(is_command)) {
+        if caller.writer(&channel.session) == Writer::Public && (has_condition || append.records.iter().any(is_command))
+        {
             return Err(Error::PermissionDenied);
         }
-        if caller.writer() != Writer::Key && channel.is_reserved() && channel.direction == Direction::In {
+        if caller.writer(&channel.session) != Writer::Key && channel.is_reserved() && channel.direction == Direction::In
+        {
             for record in &mut append.records {
                 if let Some(body) = without_webhook_mark(&record.body) {
                     record.body = body;
@@ -336,7 +338,7 @@ impl Core {
         let now = self.now();
         let seq_num = self.below_tail(&session.id, Direction::In, seq_num).await?;
         let row = self.ports.sessions.note_boot(&session.id, BootEvent::Read(seq_num), now).await?;
-        let (run, holder) = match caller.writer() {
+        let (run, holder) = match caller.writer(&session.id) {
             Writer::Run(claim) => (Some(claim.run.clone()), Holder::Lease(claim.lease)),
             Writer::Key | Writer::Public => (row.current_run, Holder::Owner),
         };

@@ -2,11 +2,11 @@
 //! mirror image.
 
 use crate::{ChannelRead, ChannelTarget, Core, Producer, ReadChannel};
-use continuo_domain::Result;
 use continuo_domain::channel::{ChannelName, Direction, ReadFrom, SeqNum};
 use continuo_domain::principal::Principal;
 use continuo_domain::run::{Holder, RunCommand};
 use continuo_domain::session::SessionRef;
+use continuo_domain::{Error, Result};
 use continuo_ports::session_store::BootEvent;
 
 /// What a caller attaches to.
@@ -40,6 +40,11 @@ impl Core {
             None => (Direction::In, Direction::Out),
         };
         let Attach { session, name, from, skip_commands, heartbeat_ms } = request;
+        let row = self.find_session(caller, &session).await?;
+        if caller.run().is_some_and(|claim| claim.session.as_ref() != row.as_ref().map(|row| &row.id)) {
+            // Also one that stands in for a key: what it reads here would count as read in its own session.
+            return Err(Error::PermissionDenied);
+        }
         let writes = ChannelTarget { session: session.clone(), name: name.clone(), direction: own };
         let producer = self.open_producer(caller, writes).await?;
         let channel = ChannelTarget { session, name, direction: other };

@@ -73,6 +73,7 @@ impl Core {
             Credential::PublicToken { .. } if !self.settings.create_allow_jwt => {
                 return Err(Error::Unauthenticated(CredentialProblem::UnknownKey));
             }
+            Credential::RunToken(_) if caller.has_secret_key() => {}
             Credential::RunToken(_) | Credential::StreamToken(_) => return Err(Error::PermissionDenied),
             Credential::PublicToken { .. } | Credential::AdditionalKey => {}
         }

@@ -39,9 +39,10 @@ impl Core {
         let row = self.find_session(caller, &target.session).await?;
         Self::check_write(caller, target, row.as_ref())?;
         let session = row.ok_or(Error::SessionNotFound)?;
+        let is_run = matches!(caller.writer(&session.id), Writer::Run(_));
         let is_open = match &target.name {
             // Its own run must be able to say its last words.
-            None if target.direction == Direction::Out && caller.run().is_some() => true,
+            None if target.direction == Direction::Out && is_run => true,
             None => session.closed_at.is_none(),
             Some(name) => self.ports.sessions.register_channel(&session.id, name).await?,
         };
@@ -54,7 +55,7 @@ impl Core {
             }
             self.ports.sessions.set_max_age(&session.id, name, seconds).await?;
         }
-        let (writer, life_ms) = match caller.writer() {
+        let (writer, life_ms) = match caller.writer(&session.id) {
             Writer::Key => (StreamWriter::Key, STREAM_TOKEN_MS),
             Writer::Run(claim) => (StreamWriter::Run(claim.clone()), STREAM_TOKEN_MS),
             Writer::Public => (StreamWriter::Public, PUBLIC_STREAM_TOKEN_MS),

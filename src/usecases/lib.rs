@@ -48,7 +48,7 @@ pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, R
 pub use tokens::{NewToken, PUBLIC_TOKEN_MS_DEFAULT, PUBLIC_TOKEN_MS_MAX, SESSION_TOKEN_MS, WAITPOINT_TOKEN_MS};
 pub use transcript::{GetTranscript, TRANSCRIPT_LIMIT_DEFAULT, TRANSCRIPT_LIMIT_MAX, Transcript};
 pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
-pub use work::{Assigned, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
+pub use work::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 
 use continuo_ports::{
     ChannelStore, Clock, Environments, Ids, RunStore, SessionIndex, SessionStore, Tokens, WaitpointRegistry,

@@ -99,12 +99,21 @@ pub enum WorkerEvent {
     },
     /// A run to begin or to go on with.
     Assigned(Box<Assigned>),
-    /// Leases that live on, each with a fresh run token.
-    Renewed(Vec<(LeaseRef, String)>),
+    /// Leases that live on, each with fresh tokens.
+    Renewed(Vec<(LeaseRef, RunTokens)>),
     /// A lease is over.
     Revoked(LeaseRef, RevokeReason),
     /// The run should end by itself within so many milliseconds.
     Stop(LeaseRef, u64),
+}
+
+/// A run's bearer tokens.
+#[derive(Clone, Debug)]
+pub struct RunTokens {
+    /// For everything the run does.
+    pub run_token: String,
+    /// The form that SDKs take from their environment, for a worker that holds the root key.
+    pub sdk_run_token: Option<String>,
 }
 
 /// An assignment with all a run needs.
@@ -114,8 +123,8 @@ pub struct Assigned {
     pub assignment: Assignment,
     /// The lease.
     pub lease: LeaseRef,
-    /// The bearer token for everything the run does.
-    pub run_token: String,
+    /// Who the run is.
+    pub tokens: RunTokens,
     /// Its session.
     pub session: Option<Session>,
     /// Life of the lease without a heartbeat.

@@ -220,7 +220,8 @@ async fn a_renewal_refreshes_the_token_and_pipelined_output_survives_a_broken_st
     produce.down.send(Ok(ack(1))).await.unwrap();
 
     assert_eq!(stream.hear_heartbeat().await, [lease("run_waits", 1)]);
-    let renewed = RenewedLease { lease: Some(lease("run_waits", 1)), run_token: "token-2".to_owned() };
+    let renewed =
+        RenewedLease { lease: Some(lease("run_waits", 1)), run_token: "token-2".to_owned(), ..Default::default() };
     stream.say(ToWorker::Renewed(LeasesRenewed { leases: vec![renewed] })).await;
     let mut token = ctx.shared.token.clone();
     token.wait_for(|token| token == "Bearer token-2").await.unwrap();

@@ -14,6 +14,7 @@ mod known_keys;
 mod master_key;
 mod random;
 pub mod run_token;
+pub mod sdk_run_token;
 mod signed;
 pub mod stream_token;
 mod tokens;

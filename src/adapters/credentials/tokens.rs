@@ -3,6 +3,7 @@
 use crate::jwt::{self, Claims, NewClaims, Seconds, Unverified};
 use crate::known_keys::{KnownKeys, OpenEnvironment};
 use crate::run_token::{self, RunTokens};
+use crate::sdk_run_token::{self, SdkRunTokens};
 use crate::stream_token::{self, StreamToken, StreamTokens};
 use crate::url_token::UrlTokens;
 use crate::{MasterKey, keys};
@@ -23,6 +24,7 @@ pub struct Credentials {
     clock: Arc<dyn Clock>,
     known_keys: KnownKeys,
     run_tokens: RunTokens,
+    sdk_run_tokens: SdkRunTokens,
     stream_tokens: StreamTokens,
     url_tokens: UrlTokens,
 }
@@ -30,10 +32,14 @@ pub struct Credentials {
 impl Credentials {
     /// Over the environments of a database and the server's master key.
     pub fn new(environments: Arc<dyn Environments>, clock: Arc<dyn Clock>, master_key: MasterKey) -> Self {
-        let run_tokens = RunTokens::new(&master_key);
-        let stream_tokens = StreamTokens::new(&master_key);
-        let url_tokens = UrlTokens::new(&master_key);
-        Self { clock, known_keys: KnownKeys::new(environments, master_key), run_tokens, stream_tokens, url_tokens }
+        Self {
+            clock,
+            run_tokens: RunTokens::new(&master_key),
+            sdk_run_tokens: SdkRunTokens::new(&master_key),
+            stream_tokens: StreamTokens::new(&master_key),
+            url_tokens: UrlTokens::new(&master_key),
+            known_keys: KnownKeys::new(environments, master_key),
+        }
     }
 
     /// Forgets what is remembered of the database, so that a change made in this process counts at once. To be called after
@@ -72,6 +78,12 @@ impl Credentials {
     async fn run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
         let (environment, claim) = self.run_tokens.verify(bearer, now)?;
         Ok(Principal { environment, credential: Credential::RunToken(claim), scopes: Vec::new() })
+    }
+
+    fn sdk_run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
+        let (environment, claim) = self.sdk_run_tokens.verify(bearer, now)?;
+        let scopes = vec![Scope::parse(sdk_run_token::SCOPE)?];
+        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes })
     }
 
     async fn stream(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
@@ -162,6 +174,9 @@ impl Tokens for Credentials {
         if bearer.starts_with(stream_token::PREFIX) {
             return self.stream(bearer, now).await;
         }
+        if sdk_run_token::is_one(bearer) {
+            return self.sdk_run(bearer, now);
+        }
         match jwt::peek(bearer) {
             Some(claimed) => self.public_token(bearer, claimed, now).await,
             None => self.key(bearer, now).await,
@@ -185,6 +200,15 @@ impl Tokens for Credentials {
 
     async fn mint_run(&self, environment: &EnvironmentId, claim: &RunClaim, expires_at: Timestamp) -> Result<String> {
         Ok(self.run_tokens.sign(environment, claim, expires_at))
+    }
+
+    async fn mint_sdk_run(
+        &self,
+        environment: &EnvironmentId,
+        claim: &RunClaim,
+        expires_at: Timestamp,
+    ) -> Result<String> {
+        self.sdk_run_tokens.sign(environment, claim, expires_at)
     }
 
     async fn mint_stream(

@@ -6,7 +6,7 @@ use continuo_domain::{Result, RunId, Timestamp, Violation};
 use continuo_proto::v1;
 use continuo_proto::v1::work_request::Message as In;
 use continuo_proto::v1::work_response::Message as Out;
-use continuo_usecases::{Assigned, LeaseRef, WorkerEvent, WorkerHello, WorkerMessage};
+use continuo_usecases::{Assigned, LeaseRef, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 
 /// Reads the first message.
 pub(crate) fn parse_hello(wire: v1::WorkRequest) -> Result<WorkerHello> {
@@ -59,10 +59,7 @@ pub(crate) fn print_event(event: WorkerEvent, now: Timestamp) -> v1::WorkRespons
         WorkerEvent::Welcome { lease_ms, heartbeat_ms } => Out::Welcome(v1::WorkerWelcome { lease_ms, heartbeat_ms }),
         WorkerEvent::Assigned(assigned) => Out::Assignment(print_assigned(*assigned, now)),
         WorkerEvent::Renewed(leases) => Out::Renewed(v1::LeasesRenewed {
-            leases: leases
-                .into_iter()
-                .map(|(lease, run_token)| v1::RenewedLease { lease: Some(print_lease(&lease)), run_token })
-                .collect(),
+            leases: leases.into_iter().map(|(lease, tokens)| print_renewed(&lease, tokens)).collect(),
         }),
         WorkerEvent::Revoked(lease, reason) => {
             Out::Revoked(v1::LeaseRevoked { lease: Some(print_lease(&lease)), reason: reason.as_str().to_owned() })
@@ -79,15 +76,21 @@ fn print_lease(lease: &LeaseRef) -> v1::LeaseRef {
     v1::LeaseRef { run_id: lease.run.as_str().to_owned(), lease: lease.number }
 }
 
+fn print_renewed(lease: &LeaseRef, tokens: RunTokens) -> v1::RenewedLease {
+    let RunTokens { run_token, sdk_run_token } = tokens;
+    v1::RenewedLease { lease: Some(print_lease(lease)), run_token, sdk_run_token: sdk_run_token.unwrap_or_default() }
+}
+
 fn print_assigned(assigned: Assigned, now: Timestamp) -> v1::Assignment {
-    let Assigned { assignment, lease, run_token, session: row, lease_ms } = assigned;
+    let Assigned { assignment, lease, tokens, session: row, lease_ms } = assigned;
     let run = &assignment.run;
     // One that goes on is in the attempt it was in; a fresh one is about to begin the next.
     let is_fresh = run.status == RunStatus::Dequeued;
     let read_seq_num = row.as_ref().map_or(0, |s| s.boot.read_seq_num);
     v1::Assignment {
         lease: lease.number,
-        run_token,
+        run_token: tokens.run_token,
+        sdk_run_token: tokens.sdk_run_token.unwrap_or_default(),
         attempt_number: run.attempt_number + u32::from(is_fresh),
         session: row.as_ref().map(|s| session::print(s, now)),
         resumed_by: assignment.resumed_by.as_ref().map(waitpoint::print),

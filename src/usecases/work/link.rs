@@ -1,9 +1,9 @@
 //! The link to one worker.
 
-use super::{Assigned, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
+use super::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 use crate::Core;
 use continuo_domain::channel::Direction;
-use continuo_domain::principal::{Action, Principal, Resource, RunClaim};
+use continuo_domain::principal::{Action, Credential, Principal, Resource, RunClaim};
 use continuo_domain::run::{Assignment, Holder, Run, RunCommand, RunError, RunStatus};
 use continuo_domain::session::SessionRef;
 use continuo_domain::{Error, Result};
@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 /// How much longer a run's token lives than its lease: its last writes are on their way.
 const RUN_TOKEN_GRACE_MS: u64 = 60_000;
+/// SDKs use no token with less than five minutes left.
+const SDK_RUN_TOKEN_GRACE_MS: u64 = 20 * 60_000;
 /// How long a link takes no work after an assignment that failed: the run is in its queue again at once, and what made it
 /// fail (a log that stopped) may last.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -183,20 +185,27 @@ impl Link {
             }
             session = self.core.ports.sessions.get(&self.caller.environment, &SessionRef::Id(id.clone())).await?;
         }
-        let run_token = self.mint(run, lease.number).await?;
+        let tokens = self.mint(run, lease.number).await?;
         let lease_ms = self.core.settings.lease_ms;
-        Ok(Some(Assigned { assignment, lease, run_token, session, lease_ms }))
+        Ok(Some(Assigned { assignment, lease, tokens, session, lease_ms }))
     }
 
-    async fn mint(&self, run: &Run, lease: u64) -> Result<String> {
+    async fn mint(&self, run: &Run, lease: u64) -> Result<RunTokens> {
         let claim = RunClaim {
             run: run.spec.id.clone(),
             session: run.spec.session.clone(),
             version: run.session_version,
             lease,
         };
-        let until = self.core.now().plus_ms(u64::from(self.core.settings.lease_ms) + RUN_TOKEN_GRACE_MS);
-        self.core.ports.tokens.mint_run(&self.caller.environment, &claim, until).await
+        let lease_until = self.core.now().plus_ms(self.core.settings.lease_ms.into());
+        let (tokens, environment) = (&self.core.ports.tokens, &self.caller.environment);
+        let run_token = tokens.mint_run(environment, &claim, lease_until.plus_ms(RUN_TOKEN_GRACE_MS)).await?;
+        if self.caller.credential != Credential::RootKey {
+            return Ok(RunTokens { run_token, sdk_run_token: None });
+        }
+        let sdk_run_token =
+            tokens.mint_sdk_run(environment, &claim, lease_until.plus_ms(SDK_RUN_TOKEN_GRACE_MS)).await?;
+        Ok(RunTokens { run_token, sdk_run_token: Some(sdk_run_token) })
     }
 
     async fn on_message(&mut self, message: WorkerMessage) -> Result<(), Gone> {

@@ -17,6 +17,7 @@ mod list;
 mod part_ids;
 mod read;
 mod retention;
+mod sdk_run_token;
 mod session_access;
 mod settled;
 mod stream_tokens;

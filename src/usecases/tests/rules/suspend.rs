@@ -25,7 +25,7 @@ async fn a_suspended_run_holds_no_capacity_and_goes_on_with_what_it_waited_for()
     let mut worker = world.worker(1).await;
     let first = worker.assigned().await;
     worker.start(&first.lease).await;
-    let caller = world.core.authenticate(&first.run_token).await.unwrap();
+    let caller = world.core.authenticate(&first.tokens.run_token).await.unwrap();
     let waitpoint = manual(&world).await;
     let run = first.lease.run.clone();
     let suspended = world.core.suspend(&caller, &run, &waitpoint, None).await.unwrap();
@@ -56,7 +56,7 @@ async fn the_resumed_assignment_carries_the_completed_waitpoint_and_fences_out_t
     let by = resumed.assignment.resumed_by.unwrap();
     assert_eq!((by.id, by.completion), (waitpoint, Some(Completion::json("42"))));
     assert!(matches!(run.chunk(&world.core, "late").await, Err(Error::Fenced { .. })));
-    let caller = world.core.authenticate(&resumed.run_token).await.unwrap();
+    let caller = world.core.authenticate(&resumed.tokens.run_token).await.unwrap();
     world.core.append(&caller, text(output(&named("a")), "on")).await.unwrap();
 }
 

@@ -88,7 +88,7 @@ async fn without_a_heartbeat_a_lease_ends_by_the_clock_and_with_one_it_goes_on()
         let renewed = worker.renewed().await;
         assert_eq!(renewed.len(), 1);
         assert_eq!(renewed[0].0, assigned.lease);
-        let caller = world.core.authenticate(&renewed[0].1).await.unwrap();
+        let caller = world.core.authenticate(&renewed[0].1.run_token).await.unwrap();
         assert_eq!(caller.run().unwrap().lease, assigned.lease.number, "a fresh token for the same lease");
     }
     world.clock.advance_ms(lease_ms());
@@ -184,7 +184,7 @@ async fn a_run_token_outlives_its_lease_by_a_grace_and_then_no_more() {
     let world = World::new().await;
     let created = world.create("a").await;
     let run = world.start_run().await;
-    let token = run.assigned.run_token.clone();
+    let token = run.assigned.tokens.run_token.clone();
     world.clock.advance_ms(lease_ms() + 59_999);
     world.core.authenticate(&token).await.unwrap();
     world.clock.advance_ms(1);

@@ -21,7 +21,7 @@ impl RunningRun {
         // One run is all it wants: what boots later is for others.
         worker.send(WorkerMessage::Drain);
         worker.start(&assigned.lease).await;
-        let caller = world.core.authenticate(&assigned.run_token).await.unwrap();
+        let caller = world.core.authenticate(&assigned.tokens.run_token).await.unwrap();
         Self { worker, assigned, caller }
     }
 

@@ -4,7 +4,7 @@ use super::soon;
 use continuo_domain::principal::Principal;
 use continuo_domain::run::RunError;
 use continuo_domain::{Result, RunId};
-use continuo_usecases::{Assigned, Core, LeaseRef, RevokeReason, WorkerEvent, WorkerHello, WorkerMessage};
+use continuo_usecases::{Assigned, Core, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
@@ -68,7 +68,7 @@ impl TestWorker {
     }
 
     /// The leases that are renewed next, with their fresh tokens.
-    pub(crate) async fn renewed(&mut self) -> Vec<(LeaseRef, String)> {
+    pub(crate) async fn renewed(&mut self) -> Vec<(LeaseRef, RunTokens)> {
         loop {
             match self.event().await {
                 WorkerEvent::Renewed(leases) if leases.is_empty() => {}
