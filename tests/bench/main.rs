@@ -1,6 +1,6 @@
 //! What a client of the whole server sees, with the disk's own figures from the same run beside it.
 //!
-//! `cargo bench --bench server -- [delivery] [replay] [idle] [--sessions N]`; without a name all of them. Every figure is a
+//! `cargo bench --bench server -- [delivery] [settled] [replay] [idle] [--sessions N]`; without a name all of them. Every figure is a
 //! ratio or a difference to something measured in the same minute on the same disk. (`cargo test --bench server` runs it at a
 //! hundredth of the size, to see that it works.)
 
@@ -12,6 +12,7 @@ mod delivery;
 mod disk;
 mod idle;
 mod replay;
+mod settled;
 
 use std::env;
 use std::time::Duration;
@@ -27,6 +28,9 @@ async fn main() {
     };
     if named("delivery") {
         delivery::run().await;
+    }
+    if named("settled") {
+        settled::run().await;
     }
     if named("replay") {
         replay::run().await;
