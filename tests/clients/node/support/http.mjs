@@ -67,6 +67,15 @@ export class Client {
     return made;
   }
 
+  /** The run, once it has this status. */
+  async whenRun(id, status) {
+    for (const end = Date.now() + 30_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 20))) {
+      const { body } = await this.call("GET", `/api/v3/runs/${id}`);
+      if (body.status === status) return body;
+    }
+    throw new Error(`${id} did not become ${status}`);
+  }
+
   append(session, io, text, { partId, name, headers = {}, ...rest } = {}) {
     return this.call("POST", `${channelPath(session, io, name)}/append`, {
       body: text,
