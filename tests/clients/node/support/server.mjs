@@ -16,25 +16,45 @@ const letters = (n) => randomBytes(n * 2).toString("base64").replace(/[^A-Za-z0-
 const devKey = () => `tr_dev_${letters(24)}`;
 
 /**
- * `profile` is `dev` (with the demo agent, at full speed) or `serve` (nobody takes the runs).
- * @returns {Promise<{url: string, key: string, otherKey: string, stop: () => Promise<number|null>}>}
+ * `profile` is `dev` (with the demo agent, at full speed) or `serve` (nobody takes the runs); `settings` are more variables.
+ * `restart` ends it with a signal and starts it again, on the same address with the same data.
+ * @returns {Promise<{url: string, key: string, otherKey: string, restart: Function, stop: () => Promise<number|null>}>}
  */
-export async function startServer(profile) {
+export async function startServer(profile, settings = {}) {
   const directory = await mkdtemp(join(tmpdir(), "continuo-node-"));
   const key = devKey();
   const otherKey = devKey();
-  const child = spawn(BINARY, [profile], {
-    env: {
-      PATH: process.env.PATH,
-      CONTINUO_LISTEN: "127.0.0.1:0",
-      CONTINUO_DATA_DIR: directory,
-      CONTINUO_DEV_SECRET_KEY: key,
-      CONTINUO_DEV_SECRET_KEY_2: otherKey,
-      CONTINUO_DEMO_TOKEN_MS: "0",
-      CONTINUO_DEMO_IDLE_MS: "0",
-    },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const environment = {
+    PATH: process.env.PATH,
+    CONTINUO_LISTEN: "127.0.0.1:0",
+    CONTINUO_DATA_DIR: directory,
+    CONTINUO_DEV_SECRET_KEY: key,
+    CONTINUO_DEV_SECRET_KEY_2: otherKey,
+    CONTINUO_DEMO_TOKEN_MS: "0",
+    CONTINUO_DEMO_IDLE_MS: "0",
+    ...settings,
+  };
+  let node = await launch(profile, environment);
+  const { url } = node;
+  // A test process that ends must not leave its server behind.
+  process.once("exit", () => node.child.kill("SIGKILL"));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
+  const restart = async (signal = "SIGTERM") => {
+    await end(node, signal);
+    node = await launch(profile, { ...environment, CONTINUO_LISTEN: new URL(url).host });
+  };
+  const stop = async () => {
+    const code = await end(node, "SIGTERM");
+    await rm(directory, { recursive: true, force: true });
+    if (code !== 0) throw new Error(`the server ended with ${code} after SIGTERM:\n${node.said.slice(-60).join("\n")}`);
+    return code;
+  };
+  return { url, key, otherKey, restart, stop };
+}
+
+async function launch(profile, env) {
+  const child = spawn(BINARY, [profile], { env, stdio: ["ignore", "pipe", "pipe"] });
   const said = [];
   const ended = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
   child.once("error", (error) => said.push(String(error)));
@@ -44,23 +64,17 @@ export async function startServer(profile) {
       if (said.length > 400) said.shift();
     });
   }
-  // A test process that ends must not leave its server behind.
-  process.once("exit", () => child.kill("SIGKILL"));
-  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
-
   const url = await listening(child, ended, said);
   await ready(url, ended, said);
+  return { child, said, ended, url };
+}
 
-  const stop = async () => {
-    child.kill("SIGTERM");
-    const late = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
-    const code = await ended;
-    clearTimeout(late);
-    await rm(directory, { recursive: true, force: true });
-    if (code !== 0) throw new Error(`the server ended with ${code} after SIGTERM:\n${said.slice(-60).join("\n")}`);
-    return code;
-  };
-  return { url, key, otherKey, stop };
+async function end({ child, ended }, signal) {
+  child.kill(signal);
+  const late = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
+  const code = await ended;
+  clearTimeout(late);
+  return code;
 }
 
 function listening(child, ended, said) {
