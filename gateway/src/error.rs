@@ -183,6 +183,12 @@ impl Failure {
         Self::error(StatusCode::BAD_REQUEST, format!("Validation error: {}", lines.join("; ")))
     }
 
+    /// The same words under another status.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Asks the SDK to retry or not to, whatever the status says by itself.
     pub(crate) fn retry(mut self, should: bool) -> Self {
         self.headers.push((SHOULD_RETRY, HeaderValue::from_static(if should { "true" } else { "false" })));

@@ -33,6 +33,10 @@ pub(crate) fn invalid(status: &Status, route: Route) -> Failure {
             let lines: Vec<String> = issues.iter().map(Issue::line).collect();
             Failure::not_ok(StatusCode::BAD_REQUEST, lines.join("; "))
         }
+        // Clients of this route take only this status for too many tags; on any other they give the run up.
+        Place::Body if route == Route::ChangeRun && first.field == "tags" => {
+            Failure::validation(&issues).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+        }
         Place::Body => Failure::validation(&issues),
     }
 }

@@ -53,6 +53,18 @@ pub(crate) async fn get_packet<A: Api>(
     to_get(&gateway, &caller, &base, Target::Packet(params.get("packet")?)).await
 }
 
+/// Where a packet can be fetched; none for a caller who may not, or when no URL can be made now.
+pub(super) async fn packet_url<A: Api>(
+    gateway: &Gateway<A>,
+    caller: &Caller,
+    base: &BaseUrl,
+    path: &str,
+) -> Option<String> {
+    let target = Some(BlobTarget { target: Some(Target::Packet(path.to_owned())) });
+    let answer = gateway.api.presign_get(caller.request(PresignGetRequest { target })).await.ok()?;
+    Some(base.join(&answer.get_ref().url_path))
+}
+
 async fn to_put<A: Api>(
     gateway: &Gateway<A>,
     caller: &Caller,

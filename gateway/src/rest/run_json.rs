@@ -11,6 +11,9 @@ use crate::{
     time,
 };
 
+/// Content type of a payload that is the name of a packet.
+pub(crate) const STORED: &str = "application/store";
+
 /// The run object. Costs, depth and related runs exist for clients that require the fields; runs have none here.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +59,11 @@ pub(crate) struct RunItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Value<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    payload_presigned_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Value<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_presigned_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorItem<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,9 +97,12 @@ enum Value<'a> {
 }
 
 impl<'a> RunItem<'a> {
-    pub(crate) fn full(run: &'a Run) -> Self {
+    /// With the URLs of what lies in the packet store.
+    pub(crate) fn full(run: &'a Run, payload_url: Option<String>, output_url: Option<String>) -> Self {
         Self {
             payload: value(&run.payload, &run.payload_type),
+            payload_presigned_url: payload_url,
+            output_presigned_url: output_url,
             output: run.output.as_deref().and_then(|text| value(text, run.output_type.as_deref().unwrap_or_default())),
             error: run.error.as_ref().map(|RunError { name, message, stack_trace }| ErrorItem {
                 message,
@@ -143,7 +153,9 @@ impl<'a> RunItem<'a> {
             attempt_count: run.attempt_count,
             env: Some(Environment { id: environment_id, name: environment_id }),
             payload: None,
+            payload_presigned_url: None,
             output: None,
+            output_presigned_url: None,
             error: None,
             related_runs: None,
         }
@@ -151,9 +163,9 @@ impl<'a> RunItem<'a> {
 }
 
 /// JSON is shown as the value it is. The SDK's own format wraps it under `json`, whose plain form is what the value
-/// prints as. Other types are text.
+/// prints as. Other types are text; the name of a packet is nothing to show.
 fn value<'a>(text: &'a str, content_type: &str) -> Option<Value<'a>> {
-    if text.is_empty() {
+    if text.is_empty() || content_type == STORED {
         return None;
     }
     let plain = || Value::Text(Cow::Borrowed(text));

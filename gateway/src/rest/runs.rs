@@ -8,10 +8,14 @@ use continuo_proto::{
 use http::StatusCode;
 use serde_json::{json, value::RawValue};
 
-use super::{List, Pagination, run_json::RunItem};
+use super::{
+    List, Pagination, presign,
+    run_json::{RunItem, STORED},
+};
 use crate::{
     Gateway,
     auth::Caller,
+    base_url::BaseUrl,
     body::{self, Capped, MEDIUM_BYTES_MAX},
     error::{Failure, Route},
     json,
@@ -24,10 +28,30 @@ pub(crate) async fn get<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
     params: Params,
+    base: BaseUrl,
 ) -> Result<Response, Failure> {
     let request = caller.request(GetRunRequest { run_id: params.get("run")? });
     let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
-    Ok(json::response(StatusCode::OK, &RunItem::full(&answer.run.unwrap_or_default())))
+    let run = answer.run.unwrap_or_default();
+    let payload_url = stored_url(&gateway, &caller, &base, &run.payload_type, &run.payload).await;
+    let (output_type, output) = (run.output_type.as_deref(), run.output.as_deref());
+    let output_url =
+        stored_url(&gateway, &caller, &base, output_type.unwrap_or_default(), output.unwrap_or_default()).await;
+    Ok(json::response(StatusCode::OK, &RunItem::full(&run, payload_url, output_url)))
+}
+
+/// A payload or an output that was too large to send lies in the packet store.
+async fn stored_url<A: Api>(
+    gateway: &Gateway<A>,
+    caller: &Caller,
+    base: &BaseUrl,
+    content_type: &str,
+    text: &str,
+) -> Option<String> {
+    if content_type != STORED {
+        return None;
+    }
+    presign::packet_url(gateway, caller, base, text).await
 }
 
 pub(crate) async fn list<A: Api>(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Answer, call, call_with, gateway, request, send},
-    peer::Peer,
+    peer::{Peer, violations},
 };
 
 fn at(seconds: i64) -> Option<Timestamp> {
@@ -52,6 +52,30 @@ async fn a_run_in_full() {
         retrieve(run()).await.text(),
         r#"{"id":"run_1","status":"COMPLETED","taskIdentifier":"chat","isQueued":false,"isExecuting":false,"isWaiting":false,"isCompleted":true,"isSuccess":true,"isFailed":false,"isCancelled":false,"isTest":false,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z","startedAt":"2026-01-01T00:00:00.000Z","finishedAt":"2026-01-01T00:00:01.000Z","ttl":"1h30m","tags":["t"],"costInCents":0,"baseCostInCents":0,"durationMs":12,"metadata":{"b": 1.0},"depth":0,"triggerFunction":"trigger","attemptCount":2,"payload":{"z": 1.0},"output":{"d":"2026"},"relatedRuns":{}}"#
     );
+}
+
+#[tokio::test]
+async fn what_lies_in_the_packet_store_is_told_by_its_url() {
+    let stored = || Some("application/store".to_owned());
+    let kept = Run {
+        payload: "trigger/in.json".into(),
+        payload_type: "application/store".into(),
+        output: Some("run_1/out.json".into()),
+        output_type: stored(),
+        ..run()
+    };
+    let peer = Peer::key();
+    peer.answer(GetRunResponse { run: Some(kept.clone()) });
+    peer.answer(PresignGetResponse { url_path: "/blobs/g".into(), storage_path: None, expires_at: None });
+    let answer = call_with(&peer, "GET", "/api/v3/runs/run_1", &[("host", "h")], "").await.json();
+    assert_eq!((&answer["payload"], &answer["output"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&answer["payloadPresignedUrl"], &answer["outputPresignedUrl"]),
+        (&json!("http://h/blobs/g"), &json!("http://h/blobs/g"))
+    );
+    let asked: Vec<_> = peer.all::<PresignGetRequest>().into_iter().filter_map(|r| r.target?.target).collect();
+    let packet = |path: &str| blob_target::Target::Packet(path.into());
+    assert_eq!(asked, [packet("trigger/in.json"), packet("run_1/out.json")]);
 }
 
 #[tokio::test]
@@ -129,6 +153,10 @@ async fn cancel_and_tags() {
     assert_eq!(peer.the::<AddRunTagsRequest>().tags, ["a", "b"]);
     let answer = call(&peer, "POST", "/api/v1/runs/run_1/tags", "{}").await;
     assert_eq!(answer.json(), json!({ "error": "Validation error: Required at \"tags\"" }));
+    for (field, status) in [("tags", 422), ("tags[1]", 400)] {
+        peer.refuse(violations(&[(field, "is wrong")]));
+        assert_eq!(call(&peer, "POST", "/api/v1/runs/run_1/tags", r#"{"tags":["a","b"]}"#).await.status, status);
+    }
 }
 
 #[tokio::test]

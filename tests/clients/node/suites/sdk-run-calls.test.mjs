@@ -1,10 +1,13 @@
 // What a task calls from inside its run, through the published SDK.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Client } from "../support/http.mjs";
-import { sessions } from "../support/sdk.mjs";
-import { insideSession } from "../support/run-context.mjs";
+import { apiClientManager } from "@trigger.dev/core/v3";
+import { conditionallyImportAndParsePacket } from "@trigger.dev/core/v3/utils/ioSerialization";
+import { Client, unique } from "../support/http.mjs";
+import { insideNextRun, insideSession } from "../support/run-context.mjs";
+import { as, auth, errorOf, idempotencyKeys, metadata, requestsOf, runs, sessions, tags, tasks, wait } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
+import { Worker } from "../support/worker.mjs";
 
 let server;
 let client;
@@ -14,14 +17,327 @@ before(async () => {
 });
 after(() => server?.stop());
 
-const MESSAGE = '{"kind":"message","payload":{"n":1}}';
+const inside = (fn, options) => insideSession(server, client, fn, options);
+/** The options of a call that should be refused without more attempts. */
+const ONCE = { retry: { maxAttempts: 1 } };
 
-test("session.in.wait suspends the run and wakes it with the record", async () => {
-  await insideSession(server, client, async ({ created, ctx }) => {
-    const handle = sessions.open(created.id);
-    void client.whenRun(ctx.run.id, "WAITING").then(() => client.append(created.id, "in", MESSAGE));
-    const answer = await handle.in.wait({ timeout: "1m" });
-    assert.deepEqual(answer, { ok: true, output: { kind: "message", payload: { n: 1 } } });
-    assert.equal(handle.in.lastDispatchedSeqNum(), 0);
+test("wait.for suspends the run for a time; with the same key the wait is over already", async () => {
+  await inside(async ({ ctx }) => {
+    const options = { seconds: 6, idempotencyKey: unique("nap"), idempotencyKeyTTL: "1h" };
+    const before = Date.now();
+    const waking = wait.for(options);
+    await client.whenRun(ctx.run.id, "WAITING");
+    await waking;
+    assert.ok(Date.now() - before >= 6_000, "not too early");
+    await client.whenRun(ctx.run.id, "EXECUTING");
+    await wait.for(options);
+    assert.ok(Date.now() - before < 12_000, "it did not sleep twice");
+  });
+});
+
+test("wait.createToken makes a token that whoever holds it may complete", async () => {
+  await inside(async () => {
+    const options = { timeout: "1h", idempotencyKey: unique("approval"), idempotencyKeyTTL: "10m", tags: ["a", "b"] };
+    const token = await wait.createToken(options);
+    assert.match(token.id, /^waitpoint_/);
+    assert.equal(token.isCached, false);
+    assert.ok(token.url.startsWith(server.url), token.url);
+    const again = await wait.createToken(options);
+    assert.deepEqual([again.id, again.isCached], [token.id, true]);
+
+    const waiting = await wait.retrieveToken(token);
+    assert.equal(waiting.status, "WAITING");
+    assert.deepEqual(waiting.tags, ["a", "b"]);
+    assert.equal(waiting.idempotencyKey, options.idempotencyKey);
+    assert.ok(waiting.idempotencyKeyExpiresAt instanceof Date && waiting.timeoutAt instanceof Date);
+
+    const other = await wait.createToken();
+    await as(server, token.publicAccessToken, async () => {
+      assert.equal((await errorOf(wait.completeToken(other, {}))).status, 403, "its own only");
+      assert.deepEqual(await wait.completeToken(token, { yes: true }), { success: true });
+    });
+    const done = await wait.retrieveToken(token.id);
+    assert.equal(done.status, "COMPLETED");
+    assert.deepEqual(done.output, { yes: true });
+    assert.ok(done.completedAt instanceof Date);
+  });
+});
+
+test("wait.forToken sleeps until the token is completed, and has its data", async () => {
+  await inside(async ({ ctx }) => {
+    for (const data of [{ status: "approved", emoji: "😀" }, "text", [1, null], null]) {
+      const token = await wait.createToken({ timeout: "1h" });
+      const completing = client.whenRun(ctx.run.id, "WAITING").then(() => wait.completeToken(token, data));
+      assert.deepEqual(await wait.forToken(token), { ok: true, output: data });
+      await completing;
+      await client.whenRun(ctx.run.id, "EXECUTING");
+    }
+  });
+});
+
+test("wait.forToken of a token that is complete goes on at once; the first completion counts", async () => {
+  await inside(async () => {
+    const token = await wait.createToken();
+    await wait.completeToken(token, { n: 1 });
+    assert.deepEqual(await wait.completeToken(token.id, { n: 2 }), { success: true });
+    assert.deepEqual(await wait.forToken(token.id).unwrap(), { n: 1 });
+    assert.deepEqual(await wait.forToken(token.id).unwrap(), { n: 1 }, "as often as one likes");
+  });
+});
+
+test("a token that nobody completes times out with an error", async () => {
+  await inside(async () => {
+    const token = await wait.createToken({ timeout: "1s" });
+    const answer = await wait.forToken(token);
+    assert.equal(answer.ok, false);
+    assert.equal(answer.error.name, "WaitpointTimeoutError");
+    const seen = await wait.retrieveToken(token);
+    assert.equal(seen.status, "TIMED_OUT");
+    assert.match(seen.error.message, /^Waitpoint timed out at /);
+    assert.equal(seen.output, undefined);
+  });
+});
+
+test("a token that is not there is a 404", async () => {
+  await inside(async () => {
+    const calls = [() => wait.retrieveToken("waitpoint_none"), () => wait.completeToken("waitpoint_none", {}), () => wait.forToken("waitpoint_none")];
+    for (const call of calls) {
+      const { result: error, sent } = await requestsOf(() => errorOf(call()));
+      assert.deepEqual([error.status, sent], [404, 1], String(call));
+    }
+  });
+});
+
+test("wait.listTokens walks the pages, newest first", async () => {
+  await inside(async () => {
+    const made = [];
+    for (let n = 0; n < 5; n += 1) made.unshift((await wait.createToken({ tags: [`n${n}`] })).id);
+    const listed = [];
+    for await (const token of wait.listTokens({ limit: 2 })) listed.push(token);
+    assert.deepEqual(listed.slice(0, 5).map(({ id }) => id), made);
+    assert.deepEqual(listed[0].tags, ["n4"]);
+    assert.equal(listed[0].status, "WAITING");
+    assert.ok(listed[0].createdAt instanceof Date);
+  });
+});
+
+test("metadata of the run is set, changed and flushed", async () => {
+  await inside(async ({ ctx }) => {
+    metadata.set("user", { name: "Zoë" }).set("count", 1).set("gone", true).set("log", ["a"]);
+    metadata.increment("count", 4).decrement("count", 2).append("log", "b").append("log", "c").remove("log", "a").del("gone");
+    const wanted = { user: { name: "Zoë" }, count: 3, log: ["b", "c"] };
+    assert.deepEqual(metadata.current(), wanted);
+    assert.deepEqual(metadata.get("user"), { name: "Zoë" });
+    await metadata.flush();
+    assert.deepEqual((await runs.retrieve(ctx.run.id)).metadata, wanted);
+    metadata.replace({ fresh: 1 });
+    await metadata.flush();
+    assert.deepEqual((await runs.retrieve(ctx.run.id)).metadata, { fresh: 1 });
+    await client.call("PUT", `/api/v1/runs/${ctx.run.id}/metadata`, { json: { metadata: { outside: true } } });
+    await metadata.refresh();
+    assert.deepEqual(metadata.current(), { outside: true });
+  });
+});
+
+test("tags.add adds one or many, each once", async () => {
+  await inside(async ({ ctx }) => {
+    await tags.add("one");
+    await tags.add(["two", "one", "three"]);
+    assert.deepEqual((await runs.retrieve(ctx.run.id)).tags.toSorted(), ["one", "three", "two"]);
+    await tags.add(Array.from({ length: 10 }, (_, n) => `many-${n}`));
+    assert.equal((await runs.retrieve(ctx.run.id)).tags.length, 3, "more than ten are refused, which the SDK only logs");
+  });
+});
+
+test("a run looks at itself", async () => {
+  const { assignment } = await inside(
+    async ({ ctx, created }) => {
+      const run = await runs.retrieve(ctx.run.id);
+      assert.equal(run.id, created.runId);
+      assert.deepEqual([run.status, run.isExecuting, run.isCompleted, run.attemptCount], ["EXECUTING", true, false, 1]);
+      assert.equal(run.taskIdentifier, ctx.task.id);
+      assert.ok(run.createdAt instanceof Date && run.startedAt instanceof Date);
+      assert.equal(run.payload.hello, "world");
+      return { done: true };
+    },
+    { body: { triggerConfig: { basePayload: { hello: "world" }, tags: ["boot"] } } },
+  );
+  const over = await runs.poll(assignment.run.id, { pollIntervalMs: 20 });
+  assert.deepEqual([over.status, over.isSuccess, over.output, over.tags], ["COMPLETED", true, { done: true }, ["boot"]]);
+  assert.ok(over.finishedAt instanceof Date);
+});
+
+test("a run that throws has failed, with its error", async () => {
+  let id;
+  const error = await errorOf(inside(({ ctx }) => ((id = ctx.run.id), Promise.reject(new TypeError("no good")))));
+  assert.equal(error.message, "no good");
+  const run = await runs.poll(id, { pollIntervalMs: 20 });
+  assert.deepEqual([run.status, run.isFailed, run.error], ["FAILED", true, { name: "TypeError", message: "no good" }]);
+});
+
+test("tasks.trigger starts a run with its options, and the handle opens it", async () => {
+  await inside(async () => {
+    const task = unique("task");
+    const handle = await tasks.trigger(task, { n: 1 }, {
+      tags: ["x", "y"], metadata: { from: "test" }, maxAttempts: 3, maxDuration: 60, machine: "small-1x", priority: 5,
+      queue: "slow", concurrencyKey: "user-1", ttl: "1h", region: "eu", version: "1.0",
+    });
+    const run = await runs.retrieve(handle);
+    assert.equal(run.taskIdentifier, task);
+    assert.deepEqual([run.status, run.payload, run.metadata], ["QUEUED", { n: 1 }, { from: "test" }]);
+    assert.deepEqual(run.tags, ["x", "y"]);
+    assert.equal(run.ttl, "1h");
+    await as(server, handle.publicAccessToken, async () => {
+      assert.equal((await runs.retrieve(handle.id)).id, handle.id);
+      assert.equal((await errorOf(runs.cancel(handle.id))).status, 403);
+    });
+  });
+});
+
+test("a delayed run waits for its time", async () => {
+  await inside(async () => {
+    const at = new Date(Date.now() + 3_600_000);
+    for (const delay of ["1h", at]) {
+      const run = await runs.retrieve(await tasks.trigger(unique("task"), {}, { delay }));
+      assert.equal(run.status, "DELAYED");
+      assert.ok(Math.abs(run.delayedUntil - at) < 60_000, String(run.delayedUntil));
+    }
+  });
+});
+
+test("a trigger with a key that was used finds its run", async () => {
+  await inside(async () => {
+    const task = unique("task");
+    const key = await idempotencyKeys.create(["order", 7]);
+    const first = await tasks.trigger(task, { n: 1 }, { idempotencyKey: key, idempotencyKeyTTL: "1h" });
+    const again = await tasks.trigger(task, { n: 2 }, { idempotencyKey: key, idempotencyKeyTTL: "1h" });
+    assert.equal(again.id, first.id);
+    assert.deepEqual([first.isCached, again.isCached], [false, true]);
+    assert.deepEqual((await runs.retrieve(first)).payload, { n: 1 });
+    const other = await tasks.trigger(unique("task"), {}, { idempotencyKey: key });
+    assert.notEqual(other.id, first.id, "a key belongs to its task");
+  });
+});
+
+test("every kind of payload arrives as it was", async () => {
+  const worker = await Worker.start(server);
+  const at = new Date("2026-01-02T03:04:05.678Z");
+  const rich = { at, set: new Set([1]), big: 12345678901234567890n, "😀": true };
+  // What the task gets, and what the run shows to those who look: plain JSON.
+  const kinds = [["text"], [7], [null], [[1, "zwei"]], [undefined], [rich, rich, { ...rich, at: at.toJSON(), set: [1], big: "12345678901234567890" }]];
+  try {
+    for (const [payload, received = payload, shown = received] of kinds) {
+      const handle = await as(server, server.key, () => tasks.trigger(worker.task, payload));
+      await insideNextRun(server, worker, async ({ assignment: { run } }) => {
+        assert.equal(run.id, handle.id);
+        const packet = { data: run.payload, dataType: run.payload_type };
+        assert.deepEqual(await conditionallyImportAndParsePacket(packet), received);
+        assert.deepEqual((await runs.retrieve(handle)).payload, shown);
+      });
+    }
+  } finally {
+    await worker.stop();
+  }
+});
+
+test("a large payload takes the way through the packet store", async () => {
+  const worker = await Worker.start(server);
+  const payload = { text: "ü😀".repeat(60_000) };
+  try {
+    const { result: handle, sent } = await requestsOf(() => as(server, server.key, () => tasks.trigger(worker.task, payload)));
+    assert.equal(sent, 3, "a URL, the upload, the trigger");
+    await insideNextRun(server, worker, async ({ assignment: { run } }) => {
+      assert.equal(run.payload_type, "application/store");
+      const packet = { data: run.payload, dataType: run.payload_type };
+      assert.deepEqual(await conditionallyImportAndParsePacket(packet), payload);
+      assert.deepEqual((await runs.retrieve(handle)).payload, payload);
+    });
+  } finally {
+    await worker.stop();
+  }
+});
+
+test("runs.cancel ends a run, also one that is over or waits", async () => {
+  await inside(async () => {
+    const handle = await tasks.trigger(unique("task"), {});
+    assert.deepEqual(await runs.cancel(handle.id), { id: handle.id });
+    const run = await runs.retrieve(handle);
+    assert.deepEqual([run.status, run.isCancelled, run.isCompleted], ["CANCELED", true, true]);
+    assert.deepEqual(await runs.cancel(handle.id), { id: handle.id });
+    const { result: error, sent } = await requestsOf(() => errorOf(runs.cancel("run_none")));
+    assert.deepEqual([error.status, sent], [404, 1]);
+  });
+});
+
+test("a run that is not there is a 404 that a client may try again", async () => {
+  await inside(async () => {
+    const error = await errorOf(runs.retrieve("run_none", ONCE));
+    assert.equal(error.status, 404);
+    assert.equal(error.headers["x-should-retry"], "true");
+  });
+});
+
+test("runs.list finds by task, tag and status, page by page", async () => {
+  await inside(async () => {
+    const [one, two] = [unique("task"), unique("task")];
+    const made = {};
+    for (const name of ["a", "b", "c"]) made[name] = (await tasks.trigger(one, {}, { tags: [name, "all"] })).id;
+    made.d = (await tasks.trigger(two, {}, { tags: ["all"] })).id;
+    await runs.cancel(made.b);
+    const names = async (options) => {
+      const found = [];
+      for await (const run of runs.list({ limit: 2, ...options })) found.push(Object.keys(made).find((name) => made[name] === run.id));
+      return found.join("");
+    };
+    assert.equal(await names({ taskIdentifier: one }), "cba");
+    assert.equal(await names({ taskIdentifier: [one, two] }), "dcba");
+    assert.equal(await names({ taskIdentifier: one, status: "CANCELED" }), "b");
+    assert.equal(await names({ taskIdentifier: [one, two], status: ["QUEUED", "CANCELED"] }), "dcba");
+    assert.equal(await names({ tag: ["a", "c"], taskIdentifier: one }), "ca");
+  });
+});
+
+test("a session is served from inside its run: rows, records, snapshot, the next run", async () => {
+  await inside(async ({ created, ctx }) => {
+    const api = apiClientManager.clientOrThrow();
+    assert.equal((await sessions.retrieve(created.id)).currentRunId, ctx.run.id);
+    await client.append(created.id, "in", "first");
+    await client.append(created.id, "in", '{"second":2}');
+    const { records } = await api.readSessionStreamRecords(created.id, "in");
+    assert.deepEqual(records.map(({ data, seqNum }) => [data, seqNum]), [["first", 0], ['{"second":2}', 1]]);
+    const rest = await api.readSessionStreamRecords(created.id, "in", { afterEventId: "0" });
+    assert.deepEqual(rest.records.map(({ seqNum }) => seqNum), [1]);
+    assert.deepEqual((await api.readSessionStreamRecords(created.id, "out")).records, []);
+
+    const read = async () => fetch((await api.getChatSnapshotUrl(created.id)).presignedUrl);
+    assert.equal((await read()).status, 404, "nothing was stored yet");
+    assert.deepEqual((await api.getSessionTranscript(created.id)).messages, []);
+    const message = { id: "m1", role: "user", parts: [{ type: "text", text: "Grüße 😀" }] };
+    const snapshot = { version: 1, savedAt: Date.now(), messages: [message], lastOutEventId: "4", lastInEventId: "1" };
+    const { presignedUrl } = await api.createChatSnapshotUploadUrl(created.id);
+    const put = await fetch(presignedUrl, { method: "PUT", body: JSON.stringify(snapshot), headers: { "content-type": "application/json" } });
+    assert.ok(put.ok, String(put.status));
+    assert.deepEqual(await (await read()).json(), snapshot);
+    assert.deepEqual((await api.getSessionTranscript(created.id, { limit: 10 })).messages, [message]);
+
+    const swap = { callingRunId: ctx.run.id, reason: "upgrade" };
+    const swapped = await api.endAndContinueSession(created.id, swap);
+    assert.equal(swapped.swapped, true);
+    assert.notEqual(swapped.runId, ctx.run.id);
+    assert.deepEqual(await api.endAndContinueSession(created.id, swap), { runId: swapped.runId, swapped: false });
+    assert.equal((await sessions.retrieve(created.id)).currentRunId, swapped.runId);
+  });
+});
+
+test("the token of a turn is made inside the run", async () => {
+  await inside(async ({ created, ctx }) => {
+    const scopes = { read: { runs: ctx.run.id, sessions: created.id }, write: { sessions: created.id, inputStreams: ctx.run.id } };
+    const token = await auth.createPublicToken({ scopes, expirationTime: "1h" });
+    await as(server, token, async () => {
+      assert.equal((await sessions.retrieve(created.id)).id, created.id);
+      assert.equal((await runs.retrieve(ctx.run.id)).id, ctx.run.id);
+      await sessions.open(created.id).in.send("from the page");
+    });
+    assert.equal((await client.records(created.id, "in")).at(-1).data, "from the page");
   });
 });

@@ -3,8 +3,8 @@ for (const name of Object.keys(process.env)) {
   // A developer's own settings would win over the configuration below.
   if (name.startsWith("TRIGGER_") || name.startsWith("VERCEL_")) delete process.env[name];
 }
-const { auth, configure, sessions } = await import("@trigger.dev/sdk");
-export { auth, sessions };
+const sdk = await import("@trigger.dev/sdk");
+export const { auth, idempotencyKeys, metadata, runs, sessions, tags, tasks, wait } = sdk;
 
 // Counted below the SDK, which retries what it takes for a passing failure.
 let requests = 0;
@@ -22,7 +22,7 @@ export async function requestsOf(fn) {
 }
 
 export function use(server) {
-  configure({ baseURL: server.url, accessToken: server.key });
+  sdk.configure({ baseURL: server.url, accessToken: server.key });
 }
 
 /** Runs `fn` with another credential, as a browser would with a public token. */

@@ -45,7 +45,11 @@ export class Worker {
   /** The next run for this worker, begun. */
   async take() {
     const { assignment } = await this.#next((message) => message.assignment, "a run");
-    this.#stream.write({ started: { lease: leaseOf(assignment) } });
+    const lease = leaseOf(assignment);
+    this.#stream.write({ started: { lease } });
+    // The server takes one after the other: a lease that is renewed now has begun.
+    this.#stream.write({ heartbeat: { leases: [lease] } });
+    await this.#next(({ renewed }) => renewed?.leases.some((one) => isSame(one.lease, lease)), `${lease.run_id} to begin`);
     return assignment;
   }
 
@@ -95,13 +99,13 @@ export class Worker {
   }
 
   #take(message) {
-    const { assignment, revoked } = message;
+    const { assignment, renewed, revoked } = message;
     if (assignment) this.#leases.set(assignment.run.id, leaseOf(assignment));
     if (revoked && isSame(revoked.lease, this.#leases.get(revoked.lease.run_id))) this.#leases.delete(revoked.lease.run_id);
     if (assignment?.resumed_by) return void this.#resumed.get(assignment.run.id)?.(assignment);
     const at = this.#waiting.findIndex(({ isIt }) => isIt(message));
-    if (at < 0) this.#unclaimed.push(message);
-    else this.#waiting.splice(at, 1)[0].resolve(message);
+    if (at < 0 && !renewed) this.#unclaimed.push(message);
+    else if (at >= 0) this.#waiting.splice(at, 1)[0].resolve(message);
   }
 
   #next(isIt, what) {
