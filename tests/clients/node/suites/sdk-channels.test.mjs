@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client, sessionBody, unique } from "../support/http.mjs";
-import { as, readTurn, sessions, use } from "../support/sdk.mjs";
+import { startProxy } from "../support/proxy.mjs";
+import { as, errorOf, readTurn, requestsOf, sessions, use } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
 
 let server;
@@ -128,3 +129,101 @@ test("the session's own token sends and reads, and nothing else", async () => {
     assert.match(turn.text, /from the browser/);
   });
 });
+
+test("in.send of every kind of value", async () => {
+  const { id } = await sessions.start(sessionBody({ taskIdentifier: "nobody" }));
+  const values = ["", "text", "\u0000 ü 😀\r\n", { a: [1, null] }, [1], 7, null, true];
+  for (const value of values) await sessions.open(id).in.send(value);
+  const got = (await client.records(id, "in")).map(({ data }) => data);
+  assert.deepEqual(got, values.map((value) => (typeof value === "string" ? value : JSON.stringify(value))));
+});
+
+test("an answer that is lost on the way makes no second record", async () => {
+  const proxy = await startProxy(server);
+  const { id } = await start();
+  try {
+    for (const channel of [undefined, "tools"]) {
+      const handle = channel === undefined ? sessions.open(id) : sessions.open(id).channel(channel);
+      const lost = proxy.loseAnswerTo("/in/append");
+      const { sent } = await requestsOf(() => as(proxy, server.key, () => handle.in.send({ once: channel ?? "reserved" })));
+      assert.deepEqual([lost(), sent], [1, 2], "it was tried again");
+      assert.equal((await client.records(id, "in", { name: channel })).length, 1);
+      await as(proxy, server.key, () => handle.in.send({ once: channel ?? "reserved" }));
+      assert.equal((await client.records(id, "in", { name: channel })).length, 2, "another call is another record");
+    }
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test("a message that can never be taken is refused at once", async () => {
+  const { id } = await start();
+  const closed = await start();
+  await sessions.close(closed.id);
+  const cases = [
+    [413, /Request body too large|exceeds/, () => sessions.open(id).in.send("x".repeat(1_100_000))],
+    [400, /Cannot append to a closed session/, () => sessions.open(closed.id).channel("tools").in.send("x")],
+    [404, /Resource not found/, () => sessions.open("session_nowhere").in.send("x")],
+  ];
+  for (const [status, message, call] of cases) {
+    const { result: error, sent } = await requestsOf(() => errorOf(call()));
+    assert.deepEqual([error.status, sent], [status, 1], String(error));
+    assert.match(error.message, message);
+  }
+});
+
+test("out.read tells chunks and control records apart, and stops when it is told", async () => {
+  const { id } = await start();
+  await readTurn(id, { inSeqNum: await send(id, say("control me")) });
+  const parts = [];
+  const controls = [];
+  const abort = new AbortController();
+  const options = { signal: abort.signal, onPart: (part) => parts.push(part), onControl: (event) => (controls.push(event), abort.abort()) };
+  const chunks = [];
+  for await (const chunk of await sessions.open(id).out.read(options)) chunks.push(chunk);
+  assert.deepEqual(controls.map(({ subtype }) => subtype), ["turn-complete"]);
+  const [{ seqNum, headers }] = controls;
+  assert.equal(headers[0].join(), "trigger-control,turn-complete");
+  assert.equal(String(seqNum), parts.at(-1).id);
+  assert.equal(chunks.at(-1).type, "finish");
+
+  const after = Number(parts.at(-3).id);
+  const rest = [];
+  const again = new AbortController();
+  for await (const chunk of await sessions.open(id).out.read({ lastEventId: after, signal: again.signal, onControl: () => again.abort() })) rest.push(chunk);
+  assert.deepEqual(rest, chunks.slice(-1), "a number resumes as its text does");
+});
+
+test("out.read ends by itself when nothing comes, and says so", async () => {
+  const { id } = await start();
+  let completed = 0;
+  const stream = await sessions.open(id).channel("quiet").out.read({ timeoutInSeconds: 1, onComplete: () => (completed += 1) });
+  for await (const chunk of stream) assert.fail(JSON.stringify(chunk));
+  assert.equal(completed, 1);
+});
+
+test("out.read of what one may not read fails at once", async () => {
+  const [mine, other] = await Promise.all([start(), start()]);
+  for (const [status, id, token] of [[403, mine.id, other.publicAccessToken], [401, mine.id, "tr_dev_wrong"], [404, "session_nowhere", server.key]]) {
+    const { result: error, sent } = await requestsOf(() => errorOf(as(server, token, () => firstChunk(sessions.open(id).out))));
+    assert.deepEqual([error.status, sent], [status, 1], String(error));
+  }
+});
+
+test("both sides of a named channel are read by who may", async () => {
+  const { id, externalId, publicAccessToken } = await start();
+  const tools = sessions.defineChannel("tools");
+  await sessions.open(id).channel(tools).in.send({ ask: 1 });
+  await client.append(id, "out", "told", { name: tools.name });
+  assert.equal(await firstChunk(sessions.open(externalId).channel(tools).out), "told");
+  const side = await as(server, publicAccessToken, () => firstChunk(sessions.open(id).channel(tools).out));
+  assert.equal(side, "told", "the session's own token opens its channels");
+});
+
+async function firstChunk(channel) {
+  const abort = new AbortController();
+  for await (const chunk of await channel.read({ signal: abort.signal })) {
+    abort.abort();
+    return chunk;
+  }
+}

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client, sessionBody, unique } from "../support/http.mjs";
-import { as, errorOf, sessions, use } from "../support/sdk.mjs";
+import { as, errorOf, requestsOf, sessions, use } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
 
 let server;
@@ -107,6 +107,30 @@ test("pages lead there and back", async () => {
   assert.deepEqual(ids(await back.getPreviousPage()), ids(first));
   const forward = await sessions.list({ limit: 2, after: back.pagination.next });
   assert.deepEqual(ids(forward), ids(third));
+});
+
+test("a page from a cursor, and one that does not exist", async () => {
+  const ids = (page) => page.data.map((item) => item.id);
+  const all = (await sessions.list({ limit: 100 })).data.map(({ id }) => id);
+  assert.equal(all.length, ALL.length);
+  const { pagination } = await sessions.list({ limit: 3 });
+  assert.deepEqual(ids(await sessions.list({ limit: 100, after: pagination.next })), all.slice(3));
+  const back = await sessions.list({ limit: 100, before: (await sessions.list({ after: pagination.next })).pagination.previous });
+  assert.deepEqual(ids(back), all.slice(0, 3));
+  for (const options of [{ limit: 101 }, { status: "OPEN" }, { after: pagination.next, before: pagination.next }, { after: "nonsense" }]) {
+    const { result: error, sent } = await requestsOf(() => errorOf(sessions.list(options)));
+    assert.deepEqual([error.status, sent], [400, 1], JSON.stringify(options));
+    assert.equal(error.message, "Query Error");
+  }
+});
+
+test("a page keeps its filter", async () => {
+  const first = await sessions.list({ limit: 1, tag: ["red", "green"], status: ["ACTIVE", "CLOSED"] });
+  const second = await first.getNextPage();
+  const third = await second.getNextPage();
+  const found = [first, second, third].map(({ data: [{ id }] }) => id);
+  assert.deepEqual(found, [made.closed.id, made.task.id, made.chat.id]);
+  assert.equal(third.hasNextPage(), false);
 });
 
 test("another environment has its own list", async () => {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client, sessionBody, unique } from "../support/http.mjs";
-import { errorOf, requestsOf, sessions, use } from "../support/sdk.mjs";
+import { startProxy } from "../support/proxy.mjs";
+import { as, errorOf, requestsOf, sessions, use } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
 
 let server;
@@ -186,4 +187,90 @@ test("refusals carry the words and the shape that the SDK lifts onto its errors"
   const reason = await refusal(() => sessions.close(made.id, { reason: "r".repeat(257) }));
   assert.equal(reason.status, 400);
   assert.match(reason.message, /256 .*"reason"/);
+});
+
+test("every option of start is kept and shown", async () => {
+  const expiresAt = new Date(Date.now() + 3_600_000);
+  const triggerConfig = {
+    basePayload: { nested: { deep: [1, null, "ü😀"] } },
+    machine: "small-2x", queue: "slow", concurrencyKey: "user-1", tags: ["run"], maxAttempts: 3, maxDuration: 600,
+    lockToVersion: "20260101.1", region: "eu-central-1", idleTimeoutInSeconds: 30, ttl: "10m",
+  };
+  const made = await start({ externalId: unique("full"), type: "custom", expiresAt, triggerConfig, metadata: {}, tags: [] });
+  assert.deepEqual(made.triggerConfig, triggerConfig);
+  assert.deepEqual([made.type, made.metadata, made.tags, made.closedReason], ["custom", {}, [], null]);
+  assert.deepEqual(made.expiresAt, expiresAt);
+  const { id, ...found } = await sessions.retrieve(made.id);
+  assert.equal(id, made.id);
+  for (const [name, value] of Object.entries(found)) assert.deepEqual(made[name], value, name);
+});
+
+test("update changes one thing at a time, and names may be taken off and put on", async () => {
+  const made = await start({ externalId: unique("keep"), tags: ["x"], metadata: { a: 1 } });
+  const tagged = await sessions.update(made.id, { tags: [] });
+  assert.deepEqual([tagged.tags, tagged.metadata, tagged.externalId], [[], { a: 1 }, made.externalId]);
+  const same = await sessions.update(made.id, { externalId: made.externalId });
+  assert.equal(same.externalId, made.externalId);
+  const unnamed = await sessions.update(made.externalId, { externalId: null });
+  assert.equal(unnamed.externalId, null);
+  assert.equal((await refusal(() => sessions.retrieve(made.externalId))).status, 404);
+  const named = await sessions.update(made.id, { externalId: `  ${made.externalId} ` });
+  assert.equal(named.externalId, made.externalId, "trimmed");
+  assert.deepEqual((await sessions.update(made.id, {})).metadata, { a: 1 }, "nothing to change is fine");
+  assert.ok(named.updatedAt > made.updatedAt);
+});
+
+test("the errors are those that programs catch by their class", async () => {
+  const made = await start({ externalId: unique("classes") });
+  const other = await start({ externalId: unique("classes") });
+  await sessions.close(other.id);
+  const cases = [
+    ["BadRequestError", 400, () => start({ type: "" })],
+    ["AuthenticationError", 401, () => as(server, "tr_dev_wrong", () => sessions.retrieve(made.id))],
+    ["PermissionDeniedError", 403, () => as(server, other.publicAccessToken, () => sessions.retrieve(made.id))],
+    ["NotFoundError", 404, () => sessions.close("session_nowhere")],
+    ["ConflictError", 409, () => start({ externalId: other.externalId })],
+    ["UnprocessableEntityError", 422, () => sessions.update(made.id, { externalId: "session_mine" })],
+  ];
+  for (const [name, status, call] of cases) {
+    const error = await refusal(call);
+    assert.deepEqual([error.constructor.name, error.status], [name, status]);
+    assert.equal(error.message, error.body.error, "the server's own words");
+    assert.equal(typeof error.headers, "object");
+  }
+});
+
+test("a failure on the way is tried again, and the session is made once", async () => {
+  const proxy = await startProxy(server);
+  const externalId = unique("lost");
+  try {
+    const lost = proxy.loseAnswerTo("POST /api/v1/sessions");
+    const { result, sent } = await requestsOf(() => as(proxy, server.key, () => start({ externalId })));
+    assert.deepEqual([lost(), sent], [1, 2]);
+    assert.equal(result.isCached, true, "the first attempt had made it");
+    const { body } = await new Client(server).call("GET", `/api/v1/sessions/${result.id}/runs`);
+    assert.deepEqual(body.data.map(({ runId }) => runId), [result.runId], "one run");
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test("open asks for nothing", async () => {
+  const { sent } = await requestsOf(async () => {
+    const handle = sessions.open("any name");
+    assert.equal(handle.id, "any name");
+    assert.deepEqual(sessions.defineChannel("tools.v1"), { name: "tools.v1" });
+    assert.equal(handle.channel("tools.v1").name, "tools.v1");
+    for (const name of ["", "a/b", "ü", "x".repeat(129)]) {
+      assert.throws(() => handle.channel(name), /Invalid session channel name/);
+      assert.throws(() => sessions.defineChannel(name), /Invalid session channel name/);
+    }
+  });
+  assert.equal(sent, 0);
+});
+
+test("a route that is not provided says which", async () => {
+  const { status, body } = await new Client(server).call("POST", "/api/v1/projects/ref/dev/jwt", { json: {} });
+  assert.equal(status, 404);
+  assert.equal(body.error, "POST /api/v1/projects/ref/dev/jwt is not provided by this server");
 });

@@ -1,15 +1,18 @@
 // Public tokens as the SDK makes and uses them.
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
+import { service } from "../support/grpc.mjs";
 import { Client, channelPath, sessionBody, unique } from "../support/http.mjs";
-import { as, auth, errorOf, sessions, use } from "../support/sdk.mjs";
+import { as, auth, errorOf, requestsOf, runs, sessions, tasks, use } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
 
 let server;
 let mine;
 let foreign;
+const adminKey = randomUUID();
 before(async () => {
-  use((server = await startServer("serve")));
+  use((server = await startServer("serve", { CONTINUO_ADMIN_KEY: adminKey })));
   mine = await sessions.start(sessionBody({ externalId: unique("mine") }));
   foreign = await sessions.start(sessionBody({ externalId: unique("foreign") }));
 });
@@ -146,4 +149,88 @@ test("under-scoped callers cannot tell what exists", async () => {
     assert.deepEqual(await statuses(made, ...calls(session)), [403, 403, 403, 403], session);
   }
   assert.deepEqual(await statuses(server.key, ...calls("session_nowhere")), [404, 404, 404, 404], "the key sees the truth");
+});
+
+const claimsIn = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+
+/** A key beside the root key, as an operator makes one. */
+async function additionalKey(...scopes) {
+  const admin = service(server, "AdminService");
+  const { body } = await new Client(server).call("POST", "/api/v1/auth/jwt/claims");
+  const request = { environmentId: body.sub, name: "backend", scopes };
+  return admin.call("CreateApiKey", request, adminKey).finally(admin.close).then(({ secret }) => secret);
+}
+
+test("a token lives as long as it is told to", async () => {
+  const soon = Math.floor(Date.now() / 1000) + 600;
+  for (const expirationTime of ["10m", soon, new Date(soon * 1000)]) {
+    const made = await auth.createPublicToken({ scopes: { read: { sessions: mine.id } }, expirationTime });
+    assert.ok(Math.abs(claimsIn(made).exp - soon) <= 5, String(expirationTime));
+    assert.deepEqual(await statuses(made, row(mine.id)), [200]);
+  }
+  const over = await auth.createPublicToken({ scopes: { read: { sessions: mine.id } }, expirationTime: soon - 1_000 });
+  assert.deepEqual(await statuses(over, row(mine.id)), [401]);
+});
+
+test("a token without scopes opens nothing", async () => {
+  assert.deepEqual(await statuses(await auth.createPublicToken(), row(mine.id), append(mine.id, "in")), [403, 403]);
+});
+
+test("with an additional key the server makes the token, within that key's rights", async () => {
+  const key = await additionalKey("read:sessions", "write:sessions");
+  assert.match(key, /^tr_dev_sk_/);
+  await as(server, key, async () => {
+    assert.equal((await sessions.retrieve(mine.id)).id, mine.id);
+    const scopes = { read: { sessions: mine.externalId }, write: { sessions: mine.externalId } };
+    const { result: made, sent } = await requestsOf(() => auth.createPublicToken({ scopes, expirationTime: "1h" }));
+    assert.equal(sent, 1);
+    const { exp, iat, scopes: given } = claimsIn(made);
+    assert.deepEqual([exp - iat, given], [3_600, [`read:sessions:${mine.externalId}`, `write:sessions:${mine.externalId}`]]);
+    assert.deepEqual(await statuses(made, row(mine.id), append(mine.id, "in"), row(foreign.id)), [200, 200, 403]);
+
+    const error = await errorOf(auth.createPublicToken({ scopes: { read: { sessions: true, runs: true } } }));
+    assert.equal(error.status, 403);
+    assert.equal(error.code, "scopes_exceed_key_access");
+    assert.deepEqual(error.body.deniedScopes, ["read:runs"]);
+    assert.match((await errorOf(auth.createPublicToken())).message, /requires at least one scope/);
+    assert.equal((await errorOf(auth.createPublicToken({ scopes, expirationTime: "31d" }))).status, 400);
+  });
+});
+
+test("an additional key is held to its scopes, and admin is everything", async () => {
+  const reader = await additionalKey("read:sessions");
+  await as(server, reader, async () => {
+    assert.equal((await sessions.retrieve(mine.id)).id, mine.id);
+    assert.equal((await errorOf(sessions.open(mine.id).in.send("x"))).status, 403);
+    assert.equal((await errorOf(sessions.start(sessionBody()))).status, 403);
+  });
+  await as(server, await additionalKey("admin"), async () => {
+    const made = await sessions.start(sessionBody({ externalId: unique("by-admin") }));
+    assert.equal((await sessions.close(made.id)).closedReason, null);
+  });
+});
+
+test("a token to trigger one task, by each kind of key", async () => {
+  for (const key of [server.key, await additionalKey("trigger:tasks:mine")]) {
+    const made = await as(server, key, () => auth.createTriggerPublicToken("mine", { multipleUse: true, expirationTime: "1h" }));
+    assert.deepEqual(claimsIn(made).scopes, ["trigger:tasks:mine"]);
+    await as(server, made, async () => {
+      const handles = [await tasks.trigger("mine", { n: 1 }), await tasks.trigger("mine", { n: 2 })];
+      assert.notEqual(handles[0].id, handles[1].id);
+      assert.equal((await errorOf(tasks.trigger("other", {}))).status, 403);
+      const shown = await as(server, handles[1].publicAccessToken, () => runs.retrieve(handles[1].id));
+      assert.deepEqual(shown.payload, { n: 2 });
+    });
+  }
+});
+
+test("with tokens made for a moment", async () => {
+  const seen = [];
+  await auth.withPublicToken({ scopes: { read: { sessions: mine.id } } }, async () => {
+    seen.push((await sessions.retrieve(mine.id)).id, (await errorOf(sessions.retrieve(foreign.id))).status);
+  });
+  await auth.withTriggerPublicToken("mine", {}, async () => void seen.push((await tasks.trigger("mine", {})).isCached));
+  const made = await auth.withAuth({ baseURL: server.url, accessToken: server.otherKey }, () => sessions.start(sessionBody()));
+  seen.push((await errorOf(sessions.retrieve(made.id))).status);
+  assert.deepEqual(seen, [mine.id, 403, false, 404], "and after it the key of before");
 });
