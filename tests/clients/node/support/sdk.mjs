@@ -6,19 +6,20 @@ for (const name of Object.keys(process.env)) {
 const sdk = await import("@trigger.dev/sdk");
 export const { auth, idempotencyKeys, metadata, runs, sessions, tags, tasks, wait } = sdk;
 
-// Counted below the SDK, which retries what it takes for a passing failure.
-let requests = 0;
+// Noted below the SDK, which retries what it takes for a passing failure.
+const requests = [];
 const send = globalThis.fetch;
-globalThis.fetch = (...call) => {
-  requests += 1;
-  return send(...call);
+globalThis.fetch = (input, init) => {
+  requests.push(`${init?.method ?? input.method ?? "GET"} ${new URL(input.url ?? input).pathname}`);
+  return send(input, init);
 };
 
-/** How many requests were sent while `fn` ran; nothing else may run meanwhile. */
+/** How many requests were sent while `fn` ran, and which; nothing else may run meanwhile. */
 export async function requestsOf(fn) {
-  const before = requests;
+  const before = requests.length;
   const result = await fn();
-  return { result, sent: requests - before };
+  const lines = requests.slice(before);
+  return { result, sent: lines.length, lines };
 }
 
 export function use(server) {
