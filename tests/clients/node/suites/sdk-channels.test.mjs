@@ -132,7 +132,7 @@ test("the session's own token sends and reads, and nothing else", async () => {
 
 test("in.send of every kind of value", async () => {
   const { id } = await sessions.start(sessionBody({ taskIdentifier: "nobody" }));
-  const values = ["", "text", "\u0000 ü 😀\r\n", { a: [1, null] }, [1], 7, null, true];
+  const values = ["", "text", "\u0000 ü 😀\r\n", { a: [1, null] }, { half: "\ud83d" }, [1], 7, null, true];
   for (const value of values) await sessions.open(id).in.send(value);
   const got = (await client.records(id, "in")).map(({ data }) => data);
   assert.deepEqual(got, values.map((value) => (typeof value === "string" ? value : JSON.stringify(value))));

@@ -25,11 +25,9 @@ import { Worker } from "./worker.mjs";
 let managers;
 
 /** Points the SDK at the server by the environment alone, as a runner does, and sets its managers up, once per process. */
-export function enterProcess(server, { runToken } = {}) {
+export function enterProcess(server, token = server.key) {
   process.env.TRIGGER_API_URL = server.url;
-  process.env.TRIGGER_SECRET_KEY = server.key;
-  if (runToken) process.env.TRIGGER_RUN_TOKEN = runToken;
-  else delete process.env.TRIGGER_RUN_TOKEN;
+  process.env.TRIGGER_SECRET_KEY = token;
   managers ??= setUp(server.url);
   return managers;
 }
@@ -67,19 +65,19 @@ function withoutClock(make) {
 
 /**
  * Takes the worker's next run and calls `fn` inside it, then reports what came of it: `{ assignment, output }`, or throws
- * what `fn` threw. `withToken` hands the run's own token to the SDK as well. One run at a time in a process.
+ * what `fn` threw. With `ownToken` the SDK has the run's own token and no key. One run at a time in a process.
  */
-export async function insideNextRun(server, worker, fn, { withToken = false } = {}) {
+export async function insideNextRun(server, worker, fn, { ownToken = false } = {}) {
   const assignment = await worker.take();
-  const { metadata, streams, runtime: waits, locals, hooks } = enterProcess(server, {
-    runToken: withToken ? assignment.run_token : undefined,
-  });
+  const token = ownToken ? assignment.run_token : server.key;
+  const { metadata, streams, runtime: waits, locals, hooks } = enterProcess(server, token);
   taskContext.setGlobalTaskContext({ ctx: contextOf(assignment), worker: WORKER, isWarmStart: false });
   metadata.runId = assignment.run.id;
   if (assignment.run.metadata_json) metadata.enterWithMetadata(JSON.parse(assignment.run.metadata_json));
   const current = { assignment };
   worker.onResume(assignment, (resumed) => {
     current.assignment = resumed;
+    if (ownToken) process.env.TRIGGER_SECRET_KEY = resumed.run_token;
     return waits.resolveWaitpoints([completed(resumed.resumed_by)]);
   });
   try {
@@ -97,7 +95,6 @@ export async function insideNextRun(server, worker, fn, { withToken = false } = 
     locals.reset();
     hooks.reset();
     taskContext.setGlobalTaskContext(undefined);
-    delete process.env.TRIGGER_RUN_TOKEN;
   }
 }
 
