@@ -43,7 +43,7 @@ test("tags.add adds one or many, each once", async () => {
   await inside(async ({ ctx }) => {
     await tags.add("one");
     await tags.add(["two", "one", "three"]);
-    assert.deepEqual((await runs.retrieve(ctx.run.id)).tags.toSorted(), ["one", "three", "two"]);
+    assert.deepEqual((await runs.retrieve(ctx.run.id)).tags.sort(), ["one", "three", "two"]);
     await tags.add(Array.from({ length: 10 }, (_, n) => `many-${n}`));
     assert.equal((await runs.retrieve(ctx.run.id)).tags.length, 3, "more than ten are refused, which the SDK only logs");
   });
@@ -230,15 +230,41 @@ test("a session is served from inside its run: rows, records, snapshot, the next
 });
 
 test("the token of a turn is made inside the run", async () => {
-  await inside(async ({ created, ctx }) => {
-    const scopes = { read: { runs: ctx.run.id, sessions: created.id }, write: { sessions: created.id, inputStreams: ctx.run.id } };
-    const token = await auth.createPublicToken({ scopes, expirationTime: "1h" });
-    await as(server, token, async () => {
-      assert.equal((await sessions.retrieve(created.id)).id, created.id);
-      assert.equal((await runs.retrieve(ctx.run.id)).id, ctx.run.id);
-      await sessions.open(created.id).in.send("from the page");
-    });
-    assert.equal((await client.records(created.id, "in")).at(-1).data, "from the page");
+  const ways = { "run and key": "POST /api/v1/auth/public-tokens", key: "POST /api/v1/auth/jwt/claims" };
+  for (const [credentials, way] of Object.entries(ways)) {
+    const make = async ({ created, ctx }) => {
+      const scopes = { read: { runs: ctx.run.id, sessions: created.id }, write: { sessions: created.id, inputStreams: ctx.run.id } };
+      const { result: token, lines } = await requestsOf(() => auth.createPublicToken({ scopes, expirationTime: "1h" }));
+      assert.deepEqual(lines, [way]);
+      await as(server, token, async () => {
+        assert.equal((await sessions.retrieve(created.id)).id, created.id);
+        assert.equal((await runs.retrieve(ctx.run.id)).id, ctx.run.id);
+        await sessions.open(created.id).in.send("from the page");
+      });
+      assert.equal((await client.records(created.id, "in")).at(-1).data, "from the page");
+    };
+    await inside(make, { credentials });
+  }
+});
+
+test("TRIGGER_RUN_TOKEN comes before the key: the SDK writes as the run, and is fenced with it", async () => {
+  const other = await client.createSession();
+  await inside(async ({ created, ctx, assignment, worker }) => {
+    const api = apiClientManager.clientOrThrow();
+    assert.equal(api.getAccessToken("initializeSessionStream"), assignment.sdk_run_token);
+    const { out } = sessions.open(created.id);
+    await out.append("mine");
+    await api.endAndContinueSession(created.id, { callingRunId: ctx.run.id, reason: "upgrade" });
+    const { run } = await worker.take();
+    assert.equal((await sessions.retrieve(created.id)).currentRunId, run.id);
+    for (const late of [() => out.append("late"), () => sessions.open(created.id).out.append("late")]) {
+      assert.match(String(await errorOf(late())), /fenc/i);
+    }
+    assert.deepEqual((await client.records(created.id, "out")).map(({ data }) => data), ["mine"]);
+
+    await sessions.open(other.id).out.append("elsewhere it is as good as the key");
+    assert.match((await tasks.trigger(unique("task"), {})).id, /^run_/);
+    assert.equal((await client.records(other.id, "out")).length, 1);
   });
 });
 
@@ -269,6 +295,6 @@ test("a run's own token is enough for all that is the run's own, and opens nothi
     ];
     for (const call of foreign) assert.equal((await errorOf(call())).status, 403, String(call));
   };
-  await inside(work, { ownToken: true });
+  await inside(work, { credentials: "run" });
   assert.deepEqual(await client.records(other.id, "in"), []);
 });

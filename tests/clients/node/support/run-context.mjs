@@ -24,10 +24,15 @@ import { Worker } from "./worker.mjs";
 
 let managers;
 
-/** Points the SDK at the server by the environment alone, as a runner does, and sets its managers up, once per process. */
-export function enterProcess(server, token = server.key) {
+/**
+ * Points the SDK at the server by the environment alone, as a runner does, and sets its managers up, once per process.
+ * `key` is the secret key, `run` the token of the run.
+ */
+export function enterProcess(server, { key = server.key, run } = {}) {
   process.env.TRIGGER_API_URL = server.url;
-  process.env.TRIGGER_SECRET_KEY = token;
+  process.env.TRIGGER_SECRET_KEY = key;
+  if (run === undefined) delete process.env.TRIGGER_RUN_TOKEN;
+  else process.env.TRIGGER_RUN_TOKEN = run;
   managers ??= setUp(server.url);
   return managers;
 }
@@ -65,19 +70,19 @@ function withoutClock(make) {
 
 /**
  * Takes the worker's next run and calls `fn` inside it, then reports what came of it: `{ assignment, output }`, or throws
- * what `fn` threw. With `ownToken` the SDK has the run's own token and no key. One run at a time in a process.
+ * what `fn` threw. The SDK has what {@link CREDENTIALS} says. One run at a time in a process.
  */
-export async function insideNextRun(server, worker, fn, { ownToken = false } = {}) {
+export async function insideNextRun(server, worker, fn, { credentials = "run and key" } = {}) {
   const assignment = await worker.take();
-  const token = ownToken ? assignment.run_token : server.key;
-  const { metadata, streams, runtime: waits, locals, hooks } = enterProcess(server, token);
+  const enter = (at) => enterProcess(server, CREDENTIALS[credentials](server, at));
+  const { metadata, streams, runtime: waits, locals, hooks } = enter(assignment);
   taskContext.setGlobalTaskContext({ ctx: contextOf(assignment), worker: WORKER, isWarmStart: false });
   metadata.runId = assignment.run.id;
   if (assignment.run.metadata_json) metadata.enterWithMetadata(JSON.parse(assignment.run.metadata_json));
   const current = { assignment };
   worker.onResume(assignment, (resumed) => {
     current.assignment = resumed;
-    if (ownToken) process.env.TRIGGER_SECRET_KEY = resumed.run_token;
+    enter(resumed);
     return waits.resolveWaitpoints([completed(resumed.resumed_by)]);
   });
   try {
@@ -95,6 +100,7 @@ export async function insideNextRun(server, worker, fn, { ownToken = false } = {
     locals.reset();
     hooks.reset();
     taskContext.setGlobalTaskContext(undefined);
+    enterProcess(server);
   }
 }
 
@@ -108,6 +114,13 @@ export async function insideSession(server, client, fn, { body = {}, ...options 
     await worker.stop();
   }
 }
+
+/** What a run may be given: both, of which the SDK prefers the run's token; the key alone; or nothing but its own token. */
+const CREDENTIALS = {
+  "run and key": ({ key }, { sdk_run_token: run }) => ({ key, run }),
+  key: ({ key }) => ({ key }),
+  run: (_, { run_token: key }) => ({ key }),
+};
 
 const WORKER = { id: "worker_test", version: "1", contentHash: "0", engine: "V2" };
 

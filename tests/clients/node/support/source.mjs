@@ -1,5 +1,14 @@
-// A stream of chunks that is fed by hand.
+// Streams of chunks to write from.
 
+/** All of these, and then the end. */
+export function streamOf(chunks) {
+  const { stream, write, close } = source();
+  write(...chunks);
+  close();
+  return stream;
+}
+
+/** One that is fed by hand. */
 export function source() {
   let controller;
   const stream = new ReadableStream({ start: (it) => void (controller = it) });
