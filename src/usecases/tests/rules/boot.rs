@@ -125,6 +125,16 @@ async fn stop_and_handover_skip_are_stored_and_boot_nothing() {
 }
 
 #[tokio::test]
+async fn a_stop_inside_a_string_is_text_and_boots() {
+    for body in [r#""{\"kind\":\"stop\"}""#, r#"{"data":"\"{\\\"kind\\\":\\\"stop\\\"}\"","id":"p"}"#] {
+        let world = World::new().await;
+        let session = world.create_idle("a").await;
+        world.say("a", body).await.unwrap();
+        assert_eq!(world.runs_of(&session.id).await.len(), 2, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_stop_that_is_left_behind_boots_nothing_when_its_run_ends() {
     let world = World::new().await;
     let created = world.create("a").await;

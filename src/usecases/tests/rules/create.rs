@@ -150,6 +150,15 @@ async fn a_failing_engine_keeps_its_inner_text_to_itself() {
 }
 
 #[tokio::test]
+async fn a_create_answers_with_the_run_of_its_own_claim_and_looks_nowhere_for_it() {
+    let world = World::new().await;
+    world.gates.fail_before("get", &["run_"], Error::internal("a replica that is behind"));
+    let created = world.create("a").await;
+    assert_eq!(created.session.current_run.as_ref(), Some(&created.run.spec.id));
+    assert_eq!(world.run(&created.run.spec.id).await.spec.id, created.run.spec.id);
+}
+
+#[tokio::test]
 async fn every_answer_names_the_one_current_run() {
     let world = World::new().await;
     let created = world.create("a").await;

@@ -19,7 +19,7 @@ async fn may_create(world: &World, caller: &Principal, name: Option<&str>) -> bo
     }
 }
 
-/// The table of contract §2.3 for task `chat` and a body with external id `chat-1`.
+/// For task `chat` and a body with external id `chat-1`.
 const TABLE: [(&[&str], bool); 15] = [
     (&["write:sessions"], false),
     (&["trigger:tasks:chat"], false),

@@ -60,6 +60,28 @@ async fn a_repeat_completes_no_waiter_a_second_time() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_no_news_to_whoever_waits_for_the_next_record() {
+    let world = World::new().await;
+    let created = world.create("a").await;
+    let first = world.core.append(&world.key, part(input(&named("a")), "x", "p")).await.unwrap();
+    let wait = WaitOnChannel {
+        run: created.run.spec.id.clone(),
+        session: named("a"),
+        direction: Direction::In,
+        last_seq_num: Some(first.start.seq_num),
+        waitpoint: NewManualWaitpoint::default(),
+    };
+    let waitpoint = world.core.wait_on_channel(&world.key, wait).await.unwrap().row.id;
+    for _ in 0..2 {
+        assert!(world.core.append(&world.key, part(input(&named("a")), "x", "p")).await.unwrap().repeated);
+    }
+    assert_eq!(world.core.get_waitpoint(&world.key, &waitpoint).await.unwrap().completion, None);
+    world.say("a", "next").await.unwrap();
+    let completion = world.core.get_waitpoint(&world.key, &waitpoint).await.unwrap().completion;
+    assert_eq!(completion, Some(Completion::json("next")));
+}
+
+#[tokio::test]
 async fn the_same_part_id_with_another_body_is_refused() {
     let world = World::new().await;
     let created = world.create("a").await;

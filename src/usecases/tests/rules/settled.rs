@@ -7,6 +7,7 @@ use continuo_domain::{Error, SessionId};
 use continuo_ports::ChannelStore;
 use continuo_usecases::{ChannelRead, ReadChannel, ReadMessage};
 use futures_util::StreamExt;
+use std::sync::Arc;
 
 async fn peek(world: &World, from: u64, peek_settled: bool) -> ChannelRead {
     let request = ReadChannel {
@@ -178,6 +179,7 @@ async fn a_data_record_of_an_older_writer_settles_as_an_object_and_as_text() {
         (r#"{"data":"{\"type\":\"trigger:turn-complete\"}","id":"p"}"#, true),
         (r#"{"data":{"type":"text-delta"},"id":"p"}"#, false),
         (r#"{"data":"trigger:turn-complete","id":"p"}"#, false),
+        (r#"{"data":"\"{\\\"type\\\":\\\"trigger:turn-complete\\\"}\"","id":"p"}"#, false),
         ("trigger:turn-complete", false),
     ] {
         let world = World::new().await;
@@ -239,6 +241,55 @@ async fn what_lands_after_the_peek_is_not_part_of_what_was_settled() {
     let read = peek(&world, 0, true).await;
     world.put_out("a", NewRecord::data("of the next turn")).await.unwrap();
     assert_eq!(rest(read).await, ["one", ""]);
+}
+
+/// Where a peek stops on its way from its first look to the delivery.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    TailSeen,
+    BeforeTheWalk,
+    Decided,
+}
+
+#[tokio::test]
+async fn a_turn_that_lands_between_the_peek_and_the_delivery_is_not_delivered() {
+    for stop in [Stop::TailSeen, Stop::BeforeTheWalk, Stop::Decided] {
+        let world = Arc::new(World::new().await);
+        one_turn(&world).await;
+        let mut gate = match stop {
+            Stop::TailSeen => world.gates.pause_after("tail", &["direction: Out"]),
+            Stop::BeforeTheWalk => world.gates.pause_before("read", &["direction: Out"]),
+            Stop::Decided => world.gates.pause_after("read", &["direction: Out"]),
+        };
+        let peeking = tokio::spawn({
+            let world = world.clone();
+            async move { peek(&world, 0, true).await }
+        });
+        gate.reached().await;
+        world.put_out("a", NewRecord::data("of the next turn")).await.unwrap();
+        world.put_out("a", turn_complete(None)).await.unwrap();
+        gate.release();
+        let read = soon(peeking).await.unwrap();
+        assert_eq!(rest(read).await, ["one", ""], "{stop:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_lands_between_the_peek_and_the_delivery_unsettles_nothing_and_is_not_lost() {
+    let world = Arc::new(World::new().await);
+    let session = one_turn(&world).await;
+    let end = end_of(&world, &session).await;
+    let mut gate = world.gates.pause_after("tail", &["direction: Out"]);
+    let peeking = tokio::spawn({
+        let world = world.clone();
+        async move { peek(&world, end, true).await }
+    });
+    gate.reached().await;
+    let chunk = world.put_out("a", NewRecord::data("chunk")).await.unwrap().start.seq_num;
+    gate.release();
+    assert!(rest(soon(peeking).await.unwrap()).await.is_empty());
+    assert_eq!(chunk, end, "whoever resumes after what was delivered meets it first");
+    is_held(&world, peek(&world, end, true).await).await;
 }
 
 #[tokio::test]

@@ -130,6 +130,16 @@ async fn a_failed_race_check_is_no_failure_of_the_wait() {
 }
 
 #[tokio::test]
+async fn a_failing_engine_keeps_its_inner_text_to_itself() {
+    let world = World::new().await;
+    world.create("a").await;
+    let run = waiting_run(&world).await;
+    world.gates.fail_before("create_waitpoint", &[], Error::internal("password=hunter2"));
+    let failed = world.core.wait_on_channel(&world.key, wait(&run, &named("a"), None)).await.unwrap_err();
+    assert_eq!(failed.to_string(), "Internal Server Error");
+}
+
+#[tokio::test]
 async fn a_wait_registered_by_name_before_its_session_exists_is_bound_and_woken() {
     let world = World::new().await;
     let run = waiting_run(&world).await;
