@@ -3,9 +3,14 @@
 
 mod architecture;
 mod blobs;
+mod create_by_token;
 mod gateway_alone;
+mod legacy_names;
 mod one_port;
 mod readme;
 mod resume;
+mod sessions;
+mod settled;
 mod shutdown;
 mod support;
+mod waits;

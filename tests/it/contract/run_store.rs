@@ -1,4 +1,4 @@
-//! What every `RunStore` promises. Wire contract §3.5, §3.6 and §8: 10, 11, 24.
+//! What every `RunStore` promises. In `tests/races.md`: 10, 11, 24.
 //!
 //! ```ignore
 //! run_store_contract!(sqlite, crate::contract::run_store, on_a_temp_dir());

@@ -1,4 +1,4 @@
-//! What every `SessionIndex` promises. Wire contract §8: 14 and 52.
+//! What every `SessionIndex` promises. In `tests/races.md`: 14 and 52.
 //!
 //! ```ignore
 //! session_index_contract!(sqlite, crate::contract::session_index, on_a_temp_dir());

@@ -1,4 +1,4 @@
-//! What every `SessionStore` promises. Wire contract §8: 4, 7, 8, 10, 25 to 33.
+//! What every `SessionStore` promises. In `tests/races.md`: 4, 7, 8, 10, 25 to 33.
 //!
 //! ```ignore
 //! session_store_contract!(sqlite, crate::contract::session_store, on_a_temp_dir());

@@ -1,4 +1,4 @@
-//! What every `WaitpointRegistry` keeps. Wire contract §8: 9, 10, 34 and 37.
+//! What every `WaitpointRegistry` keeps. In `tests/races.md`: 9, 10, 34 and 37.
 //!
 //! Times are real, because an adapter may leave the end of a set to its own store's clock.
 

@@ -1,11 +1,17 @@
 //! A real node in this process, on a free port and a directory of its own, and clients of it.
 
+pub(crate) mod rest;
+pub(crate) mod token;
+pub(crate) mod worker;
+
+use self::rest::Rest;
 use continuo::app::Node;
 use continuo::config::{Config, Mode};
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;
 use continuo_proto::v1::session_service_client::SessionServiceClient;
 use continuo_proto::v1::worker_service_client::WorkerServiceClient;
 use continuo_proto::v1::*;
+use std::path::Path;
 use tempfile::TempDir;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -38,7 +44,13 @@ impl TestNode {
 
     /// Stops the node in good order and starts it again on the same directory.
     pub(crate) async fn restart(&mut self) {
+        self.restart_after(async |_| {}).await;
+    }
+
+    /// As `restart`, and in between the data directory may be changed by hand.
+    pub(crate) async fn restart_after(&mut self, change: impl AsyncFnOnce(&Path)) {
         self.node.take().unwrap().stop().await.unwrap();
+        change(self.dir.path()).await;
         let node = Node::start(config(self.dir.path(), |_| {})).await.unwrap();
         (self.url, self.node) = (node.url(), Some(node));
     }
@@ -47,12 +59,21 @@ impl TestNode {
         Client::connect(&self.url, KEY).await
     }
 
+    /// A REST client with the key.
+    pub(crate) fn rest(&self) -> Rest {
+        self.rest_as(KEY)
+    }
+
+    pub(crate) fn rest_as(&self, bearer: &str) -> Rest {
+        Rest::new(&self.url, Some(bearer))
+    }
+
     pub(crate) async fn client_with(&self, bearer: &str) -> Client {
         Client::connect(&self.url, bearer).await
     }
 }
 
-fn config(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Config {
+fn config(dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::defaults(Mode::Serve);
     config.data_dir = dir.to_owned();
     config.listen = "127.0.0.1:0".parse().unwrap();
@@ -104,6 +125,19 @@ impl Client {
         let appended = self.channels.clone().append(append_request(session, direction, body)).await?.into_inner();
         Ok(appended.start.unwrap().seq_num)
     }
+
+    /// Writes one record to the reserved `.out` as it is, and returns its number.
+    pub(crate) async fn put_out(&self, session: &str, record: NewRecord) -> u64 {
+        let channel = channel(session, Direction::Out);
+        let request = AppendRequest { channel, records: vec![record], ..Default::default() };
+        self.channels.clone().append(request).await.unwrap().into_inner().start.unwrap().seq_num
+    }
+
+    /// Trims the reserved `.out`.
+    pub(crate) async fn trim_out(&self, session: &str, before_seq_num: u64) {
+        let request = TrimRequest { channel: channel(session, Direction::Out), before_seq_num };
+        self.channels.clone().trim(request).await.unwrap();
+    }
 }
 
 pub(crate) fn create_request(external_id: Option<&str>) -> CreateSessionRequest {
@@ -118,6 +152,12 @@ pub(crate) fn create_request(external_id: Option<&str>) -> CreateSessionRequest 
 
 pub(crate) fn channel(session: &str, direction: Direction) -> Option<ChannelRef> {
     Some(ChannelRef { session: session.into(), name: String::new(), direction: direction.into() })
+}
+
+/// A record whose headers are text.
+pub(crate) fn record(headers: &[(&'static str, &'static str)], body: &str) -> NewRecord {
+    let header = |(name, value): &(&'static str, &'static str)| Header { name: (*name).into(), value: (*value).into() };
+    NewRecord { headers: headers.iter().map(header).collect(), body: body.to_owned().into() }
 }
 
 pub(crate) fn append_request(session: &str, direction: Direction, body: &str) -> AppendRequest {
