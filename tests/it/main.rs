@@ -1,11 +1,14 @@
 //! The integration tests, in one binary that is linked once. (The contract suites in `contract/` are run by each adapter's own
 //! crate.)
 
+mod access;
 mod architecture;
 mod blobs;
 mod create_by_token;
 mod gateway_alone;
 mod legacy_names;
+mod lists;
+mod named_channels;
 mod one_port;
 mod readme;
 mod resume;

@@ -7,7 +7,7 @@ use sha2::Sha256;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The development environment, which `super::KEY` is the root key of.
-const ENVIRONMENT: &str = "env_dev";
+pub(crate) const ENVIRONMENT: &str = "env_dev";
 
 /// A token of the development environment that counts for the next ten minutes.
 pub(crate) fn scoped<S: AsRef<str>>(scopes: &[S]) -> String {
