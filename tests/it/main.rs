@@ -10,6 +10,7 @@ mod legacy_names;
 mod lists;
 mod named_channels;
 mod one_port;
+mod races;
 mod readme;
 mod resume;
 mod sessions;
