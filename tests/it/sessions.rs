@@ -72,22 +72,30 @@ async fn the_first_appends_right_after_a_create_start_no_second_run() {
 async fn a_session_that_is_over_is_refused_and_nothing_is_started_or_changed() {
     let node = TestNode::start().await;
     let rest = node.rest();
-    let made = create(&rest, "closed").await;
+    let made = create(&rest, "idle").await;
     cancel(&rest, &made["runId"]).await;
-    rest.post("/api/v1/sessions/closed/close", "").await;
+    create(&rest, "busy").await;
+    for name in ["idle", "busy"] {
+        rest.post(&format!("/api/v1/sessions/{name}/close"), "").await;
+    }
     let mut expired = new_session("expired");
     expired["expiresAt"] = json!(1);
     assert_eq!(rest.post("/api/v1/sessions", expired.to_string()).await.status, 409, "born expired");
-    for (name, request) in [("closed", new_session("closed")), ("expired", expired)] {
+    for (name, state, mut request) in [
+        ("idle", "closed", new_session("idle")),
+        ("busy", "closed", new_session("busy")),
+        ("expired", "expired", expired),
+    ] {
         let row = rest.get(&format!("/api/v1/sessions/{name}")).await;
+        request["triggerConfig"]["basePayload"]["keep"] = json!(2);
         let refused = rest.post("/api/v1/sessions", request.to_string()).await;
-        let text = format!("Session is {name}; use a different externalId to create a new session");
-        assert_eq!((refused.status, &refused.json()["error"]), (409, &json!(text)));
+        let text = format!("Session is {state}; use a different externalId to create a new session");
+        assert_eq!((refused.status, &refused.json()["error"]), (409, &json!(text)), "{name}");
         assert_eq!(refused.header("x-should-retry"), Some("false"));
         assert_eq!(row.status, 200);
         assert_eq!(rest.get(&format!("/api/v1/sessions/{name}")).await.body, row.body);
     }
-    assert_eq!(audit(&rest, "closed").await.len(), 1);
+    assert_eq!((audit(&rest, "idle").await.len(), audit(&rest, "busy").await.len()), (1, 1));
     assert_eq!(audit(&rest, "expired").await.len(), 0, "the row is there, without a run");
 }
 
