@@ -1,5 +1,8 @@
 //! Who may do what, over HTTP: every route, with every kind of credential, on what is there and on what is not.
 
+mod table;
+
+use self::table::{Row, rows};
 use crate::support::rest::Rest;
 use crate::support::worker::Worker;
 use crate::support::{OTHER_KEY, TestNode, create_request, token};
@@ -8,145 +11,24 @@ use continuo_proto::v1::{CreateApiKeyRequest, ListEnvironmentsRequest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The callers:
-///
-/// * `root` the environment's key; `admin` an additional key with everything; `key` one for the session `mine` only
-/// * `other` the root key of another environment
-/// * `token` the session's own token; `under` a token for another session; `type` one for all sessions and runs
-/// * `out`, `chan` tokens for the direction `.out` and for the channel `tools` of `mine`
-/// * `run` the token of the session's run; `run2` that of another session's run
-/// * `late` a token that has expired; `none` no header
-///
-/// The cells:
-///
-/// * `yes` the status beside the route, and 404 for what is not there
-/// * `own` the status beside the route, and 403 for what is not there: this caller cannot tell the difference
-/// * `no` 403 always; `gone` 404 always: nothing of this environment is there for it; `key` 401: the route takes no token
-/// * a number is that status; of two the second is for what is not there
-///
-/// A star: by a *name* that nobody has yet one may subscribe, so it is answered as if it were there. The rows run from top to
-/// bottom on one node, so what ends something comes last; a run that was canceled has nothing left to wait for.
-const TABLE: &str = "
-                                                                 root admin key  other token under type out  chan run  run2 late none
-GET    /api/v1/sessions                                      200 yes  yes   no   yes   no    no    yes  no   no   no   no   401  401
-POST   /api/v1/sessions                                      200 yes  yes   no   201   key   key   key  key  key  no   no   401  401
-GET    /api/v1/sessions/{session}                            200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-PATCH  /api/v1/sessions/{session}                            200 yes  yes   no   gone  no    no    yes  no   no   no   no   401  401
-POST   /api/v1/sessions/{session}/end-and-continue           200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-GET    /api/v1/sessions/{session}/runs                       200 yes  yes   own  gone  no    no    no   no   no   no   no   401  401
-PUT    /api/v1/sessions/{session}/snapshot-url               200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-GET    /api/v1/sessions/{session}/snapshot-url               200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-GET    /api/v1/sessions/{session}/transcript                 200 yes  yes   own  gone  key   key   key  key  key  own  no   401  401
-
-PUT    /realtime/v1/sessions/{session}/in                    501 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-PUT    /realtime/v1/sessions/{session}/out                   501 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/in                   *200 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/out                  *200 yes  yes   own  gone  own   no    yes  own  no   own  no   401  401
-HEAD   /realtime/v1/sessions/{session}/in                   *200 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-HEAD   /realtime/v1/sessions/{session}/out                  *200 yes  yes   own  gone  own   no    yes  own  no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/in/records           *200 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/out/records          *200 yes  yes   own  gone  own   no    yes  own  no   own  no   401  401
-POST   /realtime/v1/sessions/{session}/in/append             200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-POST   /realtime/v1/sessions/{session}/out/append            200 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-
-PUT    /realtime/v1/sessions/{session}/channels/tools/in     501 yes  yes   own  gone  own   no    yes  no   own  own  no   401  401
-PUT    /realtime/v1/sessions/{session}/channels/tools/out    501 yes  yes   own  gone  no    no    no   no   no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/channels/tools/in    *200 yes  yes   own  gone  own   no    yes  no   own  own  no   401  401
-GET    /realtime/v1/sessions/{session}/channels/tools/out   *200 yes  yes   own  gone  own   no    yes  no   own  own  no   401  401
-HEAD   /realtime/v1/sessions/{session}/channels/tools/out   *200 yes  yes   own  gone  own   no    yes  no   own  own  no   401  401
-GET    /realtime/v1/sessions/{session}/channels/tools/in/records  *200 yes yes own gone own  no    yes  no   own  own  no   401  401
-GET    /realtime/v1/sessions/{session}/channels/tools/out/records *200 yes yes own gone own  no    yes  no   own  own  no   401  401
-POST   /realtime/v1/sessions/{session}/channels/tools/in/append    200 yes yes own gone own  no    yes  no   own  own  no   401  401
-POST   /realtime/v1/sessions/{session}/channels/tools/out/append   200 yes yes own gone no   no    no   no   no   own  no   401  401
-GET    /realtime/v1/sessions/{session}/channels/other/out   *200 yes  yes   own  gone  own   no    yes  no   no   own  no   401  401
-POST   /realtime/v1/sessions/{session}/channels/other/in/append    200 yes yes own gone own  no    yes  no   no   own  no   401  401
-
-GET    /api/v1/runs                                          200 yes  yes   no   yes   no    no    no   no   no   no   no   401  401
-GET    /api/v3/runs/{run}                                    200 yes  yes   no   gone  no    no    yes  no   no   own  no   401  401
-GET    /api/v1/runs/{run}/metadata                           200 yes  yes   no   gone  no    no    yes  no   no   own  no   401  401
-PUT    /api/v1/runs/{run}/metadata                           200 yes  yes   no   gone  no    no    no   no   no   own  no   401  401
-POST   /api/v1/runs/{run}/tags                               200 yes  yes   no   gone  no    no    no   no   no   own  no   401  401
-POST   /api/v1/runs/{run}/session-streams/wait               200 yes  yes   no   gone  key   key   key  key  key  own  no   401  401
-POST   /engine/v1/runs/{run}/waitpoints/tokens/nothing/wait  404 yes  yes   no   gone  key   key   key  key  key  own  no   401  401
-POST   /api/v1/tasks/any/trigger                             200 yes  yes   no   yes   no    no    no   no   no   no   no   401  401
-
-POST   /api/v1/waitpoints/tokens                             200 yes  yes   no   yes   no    no    no   no   no   yes  yes  401  401
-GET    /api/v1/waitpoints/tokens                             200 yes  yes   no   yes   no    no    no   no   no   no   no   401  401
-GET    /api/v1/waitpoints/tokens/{waitpoint}                 200 yes  yes   no   gone  no    no    no   no   no   yes  yes  401  401
-POST   /api/v1/waitpoints/tokens/{waitpoint}/complete        200 yes  yes   no   gone  no    no    no   no   no   yes  yes  401  401
-PUT    /api/v2/packets/a/b                                   200 yes  yes   no   yes   key   key   key  key  key  yes  yes  401  401
-GET    /api/v1/packets/a/b                                   200 yes  yes   no   yes   key   key   key  key  key  yes  yes  401  401
-GET    /blobs/nothing                                        403 yes  yes   yes  yes   yes   yes   yes  yes  yes  yes  yes  403  403
-POST   /api/v1/auth/jwt/claims                               200 yes  yes   yes  yes   key   key   key  key  key  no   no   401  401
-POST   /api/v1/auth/public-tokens                            200 yes  yes   yes  yes   key   key   key  key  key  no   no   401  401
-
-POST   /api/v2/runs/{run}/cancel                             200 yes  yes   no   gone  no    no    yes  no   no   own  no   401  401
-POST   /engine/v1/runs/{run}/wait/duration                   422 yes  yes   no   gone  key   key   key  key  key  409/403 no 401 401
-POST   /api/v1/sessions/{session}/close                      200 yes  yes   no   gone  no    no    yes  no   no   no   no   401  401
-DELETE /api/v1/sessions/{session}                            204 yes  yes   no   gone  no    no    no   no   no   no   no   401  401
-";
-
-/// A row: method, path, the status of success, whether a name may be subscribed to, and a cell for each caller.
-struct Row<'a> {
-    method: &'a str,
-    path: &'a str,
-    success: u16,
-    any_name: bool,
-    cells: Vec<(&'a str, &'a str)>,
-}
-
-fn rows() -> Vec<Row<'static>> {
-    let mut lines = TABLE.lines().filter(|line| !line.trim().is_empty());
-    let callers: Vec<_> = lines.next().unwrap().split_whitespace().collect();
-    let row = |line: &'static str| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let [method, path, success, cells @ ..] = &words[..] else { panic!("{line}") };
-        assert_eq!(cells.len(), callers.len(), "{line}");
-        Row {
-            method,
-            path,
-            success: success.trim_start_matches('*').parse().unwrap(),
-            any_name: success.starts_with('*'),
-            cells: callers.iter().copied().zip(cells.iter().copied()).collect(),
-        }
+/// A body that the route accepts.
+fn body(row: &Row<'_>, world: &World) -> String {
+    let last = row.path.rsplit('/').next().unwrap();
+    let body = match (row.method, last) {
+        ("POST", "sessions") => json!({
+            "type": "t", "externalId": "made", "taskIdentifier": "any", "triggerConfig": { "basePayload": {} },
+        }),
+        ("POST", "end-and-continue") => json!({ "callingRunId": world.former_run, "reason": "manual" }),
+        ("POST", "tags") => json!({ "tags": ["t"] }),
+        ("PUT", "metadata") => json!({ "metadata": { "a": 1 } }),
+        ("POST", "wait") if row.path.contains("session-streams") => json!({ "session": "mine", "io": "in" }),
+        ("POST", "duration") => json!({ "date": "2020-01-01T00:00:00.000Z" }),
+        ("POST", "records") => json!({ "records": [{ "body": "x" }] }),
+        ("POST", "public-tokens") => json!({ "scopes": ["read:sessions:mine"] }),
+        ("POST" | "PUT" | "PATCH", _) => json!({}),
+        _ => return String::new(),
     };
-    lines.map(row).collect()
-}
-
-impl Row<'_> {
-    fn expected(&self, cell: &str, place: &Place) -> u16 {
-        let is_answered = place.is_there || (self.any_name && place.is_name);
-        match cell {
-            "yes" if is_answered => self.success,
-            "own" if place.is_there => self.success,
-            "gone" if self.any_name && place.is_name => self.success,
-            "yes" | "gone" => 404,
-            "own" | "no" => 403,
-            "key" => 401,
-            numbers => {
-                let (there, missing) = numbers.split_once('/').unwrap_or((numbers, numbers));
-                if place.is_there { there } else { missing }.parse().unwrap()
-            }
-        }
-    }
-
-    fn body(&self, world: &World) -> String {
-        let last = self.path.rsplit('/').next().unwrap();
-        let body = match (self.method, last) {
-            ("POST", "sessions") => json!({
-                "type": "t", "externalId": "made", "taskIdentifier": "any", "triggerConfig": { "basePayload": {} },
-            }),
-            ("POST", "end-and-continue") => json!({ "callingRunId": world.former_run, "reason": "manual" }),
-            ("POST", "tags") => json!({ "tags": ["t"] }),
-            ("PUT", "metadata") => json!({ "metadata": { "a": 1 } }),
-            ("POST", "wait") if self.path.contains("session-streams") => json!({ "session": "mine", "io": "in" }),
-            ("POST", "duration") => json!({ "date": "2020-01-01T00:00:00.000Z" }),
-            ("POST", "public-tokens") => json!({ "scopes": ["read:sessions:mine"] }),
-            ("POST" | "PUT" | "PATCH", _) => json!({}),
-            _ => return String::new(),
-        };
-        body.to_string()
-    }
+    body.to_string()
 }
 
 /// What stands in a path for its parameter.
@@ -192,6 +74,7 @@ impl World {
         let is_mine = one.run.as_ref().unwrap().id == run;
         let (own, others) = if is_mine { (one, two) } else { (two, one) };
 
+        let put = root.call("PUT", "/realtime/v1/sessions/mine/out", &[], "").await;
         let token = |scopes: &[&str]| node.rest_as(&token::scoped(scopes));
         let callers = BTreeMap::from([
             ("root", root.clone()),
@@ -205,6 +88,7 @@ impl World {
             ("chan", token(&["read:sessions:mine:channels:tools", "write:sessions:mine:channels:tools"])),
             ("run", node.rest_as(&own.run_token)),
             ("run2", node.rest_as(&others.run_token)),
+            ("strm", node.rest_as(put.header("x-s2-access-token").unwrap())),
             ("late", node.rest_as(&token::expired(&["admin"]))),
             ("none", Rest::new(&node.url, None)),
         ]);
@@ -221,6 +105,8 @@ impl World {
             let mut places = by_id(&self.session, "session_missing");
             places.extend([Place::new("mine", true, true), Place::new("missing", false, true)]);
             places
+        } else if path.contains("{stream}") {
+            by_id(&format!("{}%2Fout", self.session), "session_missing%2Fout")
         } else if path.contains("{run}") {
             by_id(&self.run, "run_missing")
         } else if path.contains("{waitpoint}") {
@@ -264,7 +150,7 @@ async fn every_route_answers_every_caller_as_the_table_says() {
             for place in world.places(row.path) {
                 let expected = row.expected(cell, &place);
                 let mut path = row.path.to_owned();
-                for parameter in ["{session}", "{run}", "{waitpoint}"] {
+                for parameter in ["{session}", "{stream}", "{run}", "{waitpoint}"] {
                     path = path.replace(parameter, &place.value);
                 }
                 if row.method == "DELETE" && expected == row.success {
@@ -273,7 +159,7 @@ async fn every_route_answers_every_caller_as_the_table_says() {
                     let value = if place.is_name { "fresh" } else { fresh["id"].as_str().unwrap() };
                     path = path.replace(&place.value, value);
                 }
-                let found = world.callers[caller].status(row.method, &path, row.body(&world)).await;
+                let found = world.callers[caller].status(row.method, &path, body(&row, &world)).await;
                 if found != expected {
                     wrong.push(format!("{caller:5} {} {path}: {found}, and not {expected}", row.method));
                 }

@@ -5,6 +5,7 @@ mod access;
 mod architecture;
 mod blobs;
 mod create_by_token;
+mod direct_writes;
 mod gateway_alone;
 mod legacy_names;
 mod lists;
