@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
+use continuo_proto::v1::PageDirection;
 use http::request::Parts;
 
 use crate::{
@@ -21,8 +22,10 @@ pub(crate) struct Query(Vec<(String, String)>);
 pub(crate) struct Page {
     /// 0 if not given.
     pub(crate) size: i32,
-    /// The token; it knows its direction by itself.
+    /// The token.
     pub(crate) token: String,
+    /// Which way from its place.
+    pub(crate) direction: PageDirection,
     /// The parameter that held it.
     pub(crate) cursor: &'static str,
 }
@@ -66,9 +69,13 @@ impl Query {
             (Some(_), Some(_)) => {
                 Err(issue("custom", "page[after]", "Cannot pass both page[after] and page[before] on the same request"))
             }
-            (Some(token), None) => Ok(Page { size, token: token.to_owned(), cursor: "page[after]" }),
-            (None, Some(token)) => Ok(Page { size, token: token.to_owned(), cursor: "page[before]" }),
-            (None, None) => Ok(Page { size, token: String::new(), cursor: "page[after]" }),
+            (Some(token), None) => {
+                Ok(Page { size, token: token.to_owned(), direction: PageDirection::Older, cursor: "page[after]" })
+            }
+            (None, Some(token)) => {
+                Ok(Page { size, token: token.to_owned(), direction: PageDirection::Newer, cursor: "page[before]" })
+            }
+            (None, None) => Ok(Page { size, cursor: "page[after]", ..Page::default() }),
         }
     }
 
@@ -134,8 +141,8 @@ mod tests {
     fn pages() {
         assert_eq!(Query::parse("").page().unwrap_or_default().size, 0);
         assert_eq!(
-            Query::parse("page[size]=7&page[before]=t").page().map(|p| (p.size, p.cursor)).ok(),
-            Some((7, "page[before]"))
+            Query::parse("page[size]=7&page[before]=t").page().map(|p| (p.size, p.cursor, p.direction)).ok(),
+            Some((7, "page[before]", PageDirection::Newer))
         );
         for bad in ["page[size]=0", "page[size]=101", "page[size]=x", "page[size]=1.5", "page[after]=a&page[before]=b"]
         {

@@ -100,4 +100,7 @@ async fn a_backward_page_holds_the_nearest_newer_ones_and_its_cursors_lead_on() 
     assert_eq!(before(&at_c10).await.1, None, "nothing is newer");
     let after = async |cursor: &str| page(format!("page[size]=3&page[after]={cursor}")).await.0;
     assert_eq!(after(&at_c08).await, ["c07", "c06", "c05"], "the cursor on stands at c08");
+    // Whichever cursor it is, the parameter says the way.
+    assert_eq!(after(&at_c10).await, ["c09", "c08", "c07"]);
+    assert_eq!(before(&at_c08).await.0, ["c11", "c10", "c09"]);
 }

@@ -59,7 +59,7 @@ pub(crate) async fn list<A: Api>(
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    let Page { size, token, cursor } = query.page()?;
+    let Page { size, token, cursor, .. } = query.page()?;
     let request = caller.request(ListRunsRequest {
         statuses: query.list("filter[status]"),
         task_identifiers: query.list("filter[taskIdentifier]"),

@@ -97,9 +97,10 @@ pub(crate) async fn list<A: Api>(
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    let Page { size, token, cursor } = query.page()?;
+    let Page { size, token, direction, cursor } = query.page()?;
     let filter = Some(filter(&query)?);
-    let request = caller.request(ListSessionsRequest { filter, page_size: size, page_token: token });
+    let page_direction = direction.into();
+    let request = caller.request(ListSessionsRequest { filter, page_size: size, page_token: token, page_direction });
     let answer = gateway.api.list_sessions(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?;
     let answer = answer.into_inner();
     let data: Vec<_> = answer.sessions.iter().map(SessionItem::in_list).collect();

@@ -47,7 +47,7 @@ pub(crate) async fn list<A: Api>(
     query: Query,
     base: BaseUrl,
 ) -> Result<Response, Failure> {
-    let Page { size, token, cursor } = query.page()?;
+    let Page { size, token, cursor, .. } = query.page()?;
     let request = caller.request(ListWaitpointsRequest { page_size: size, page_token: token });
     let answer = gateway.api.list_waitpoints(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?;
     let answer = answer.into_inner();

@@ -184,6 +184,7 @@ async fn lists_pass_filters_and_tokens_on() {
             }),
             page_size: 7,
             page_token: "tok/en".into(),
+            page_direction: PageDirection::Older.into(),
         }
     );
 }

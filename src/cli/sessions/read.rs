@@ -84,7 +84,7 @@ async fn fetch(args: &ListArgs) -> anyhow::Result<Vec<Session>> {
     let mut page_token = String::new();
     while sessions.len() < args.limit {
         let page_size = (args.limit - sessions.len()).min(PAGE_SIZE_MAX) as i32;
-        let request = ListSessionsRequest { filter: Some(filter.clone()), page_size, page_token };
+        let request = ListSessionsRequest { filter: Some(filter.clone()), page_size, page_token, ..Default::default() };
         let page = client.list_sessions(request).await?.into_inner();
         sessions.extend(page.sessions);
         page_token = page.next_page_token;

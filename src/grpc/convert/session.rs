@@ -5,8 +5,8 @@ use crate::convert::PAGE_SIZE_DEFAULT;
 use continuo_domain::error::Violations;
 use continuo_domain::run::{Run, RunReason};
 use continuo_domain::session::{
-    ExternalId, Json, ListFilter, Session, SessionPatch, SessionRef, SessionRun, SessionStatus, TASK_CHARS_MAX,
-    TYPE_CHARS_MAX, TriggerConfig, check_tags,
+    ExternalId, Json, ListFilter, PageFrom, Session, SessionPatch, SessionRef, SessionRun, SessionStatus,
+    TASK_CHARS_MAX, TYPE_CHARS_MAX, TriggerConfig, check_tags,
 };
 use continuo_domain::text::bounded;
 use continuo_domain::{Result, SessionId, Timestamp, Violation};
@@ -112,9 +112,25 @@ pub(crate) fn parse_list(wire: v1::ListSessionsRequest) -> Result<ListSessions> 
     let filter = found.take(parse_filter(wire.filter))?;
     let size = found.take(page_size(wire.page_size, PAGE_SIZE_DEFAULT))?;
     let from = found.take(page_token::parse_sessions(&wire.page_token))?;
+    let direction = found.take(page_direction(wire.page_direction))?;
     found.finish()?;
-    let (Some(filter), Some(page_size), Some(from)) = (filter, size, from) else { return Err(nothing_parsed()) };
-    Ok(ListSessions { filter, page_size, from })
+    let (Some(filter), Some(page_size), Some(from), Some(direction)) = (filter, size, from, direction) else {
+        return Err(nothing_parsed());
+    };
+    Ok(ListSessions { filter, page_size, from: towards(direction, from) })
+}
+
+fn page_direction(wire: i32) -> Result<v1::PageDirection> {
+    v1::PageDirection::try_from(wire).map_err(|_| Violation::new("page_direction", "is not a known direction").into())
+}
+
+/// The same place, left in the direction that was asked for.
+fn towards(direction: v1::PageDirection, from: PageFrom) -> PageFrom {
+    match (direction, from) {
+        (v1::PageDirection::Older, PageFrom::Before(place)) => PageFrom::After(place),
+        (v1::PageDirection::Newer, PageFrom::After(place)) => PageFrom::Before(place),
+        (_, from) => from,
+    }
 }
 
 /// Reads a filter.

@@ -19,7 +19,7 @@ async fn a_session_is_made_listed_renamed_and_closed() {
     assert_eq!(row.trigger_config.unwrap().base_payload_json, r#"{"a":1.0}"#);
     node.create_session("chat-2").await;
 
-    let list = |page_token: String| v1::ListSessionsRequest { filter: None, page_size: 1, page_token };
+    let list = |page_token: String| v1::ListSessionsRequest { page_size: 1, page_token, ..Default::default() };
     let first = node.sessions().list_sessions(node.key(list(String::new()))).await.unwrap().into_inner();
     let second = node.sessions().list_sessions(node.key(list(first.next_page_token))).await.unwrap().into_inner();
     let back = second.previous_page_token.clone();
@@ -87,9 +87,14 @@ async fn everything_wrong_is_said_at_once() {
     let mask = prost_types::FieldMask { paths: vec!["closed_at".into()] };
     let update = v1::UpdateSessionRequest { session: "x".into(), value: None, update_mask: Some(mask) };
     assert_eq!(bad_fields(&node.sessions().update_session(node.key(update)).await.unwrap_err()), ["update_mask"]);
-    let list = v1::ListSessionsRequest { filter: None, page_size: 101, page_token: "garbage".into() };
+    let list = v1::ListSessionsRequest {
+        page_size: 101,
+        page_token: "garbage".into(),
+        page_direction: 7,
+        ..Default::default()
+    };
     let status = node.sessions().list_sessions(node.key(list)).await.unwrap_err();
-    assert_eq!(bad_fields(&status), ["page_size", "page_token"]);
+    assert_eq!(bad_fields(&status), ["page_size", "page_token", "page_direction"]);
     let nowhere = v1::CheckTailRequest { channel: Some(v1::ChannelRef { name: "a b".into(), ..Default::default() }) };
     let status = node.channels().check_tail(node.key(nowhere)).await.unwrap_err();
     assert_eq!(bad_fields(&status), ["channel.session", "channel.name", "channel.direction"]);
