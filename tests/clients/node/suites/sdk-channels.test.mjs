@@ -121,19 +121,6 @@ test("a named channel carries records without waking the run", async () => {
   assert.deepEqual(await client.records(id, "in"), before, "the reserved pair is another");
 });
 
-test("a writer's last event is the number of the last record it wrote, a control record's its own", async () => {
-  const { id } = await sessions.start(sessionBody({ taskIdentifier: "nobody" }));
-  const out = sessions.open(id).out;
-  const last = async () => (await client.records(id, "out")).at(-1).seqNum;
-  const { waitUntilComplete } = out.pipe(ReadableStream.from(["one", "two", "three"]));
-  assert.equal(Number((await waitUntilComplete()).lastEventId), await last());
-  const { lastEventId } = await out.writeControl("turn-complete");
-  assert.equal(Number(lastEventId), await last());
-  const written = out.writer({ execute: ({ write }) => write("four") });
-  assert.equal(Number((await written.waitUntilComplete()).lastEventId), Number(lastEventId) + 1);
-  assert.deepEqual((await client.records(id, "out")).map(({ data }) => data), ["one", "two", "three", "", "four"]);
-});
-
 test("the session's own token sends and reads, and nothing else", async () => {
   const { id, externalId, publicAccessToken } = await start();
   await as(server, publicAccessToken, async () => {
