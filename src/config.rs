@@ -61,6 +61,8 @@ pub struct Config {
     pub stream: Stream,
     /// The embedded channel log.
     pub channel_log: ChannelLog,
+    /// Snapshots and packets.
+    pub blobs: Blobs,
     /// What the process says about itself.
     pub log: Log,
     /// The demo agent.
@@ -132,6 +134,35 @@ pub struct ChannelLog {
     pub segment_bytes: u64,
 }
 
+/// Snapshots and packets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Blobs {
+    /// How long a packet is kept after it was last put; 0 is for ever.
+    pub packet_days: u32,
+    /// The bucket they lie in; else they are files in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
+}
+
+/// A bucket of an S3-compatible store.
+#[derive(Debug, Clone, Serialize)]
+pub struct S3 {
+    /// Where the store is.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// Who asks.
+    pub access_key: Secret,
+    /// The proof.
+    pub secret_key: Secret,
+    /// Is the bucket named in the path, and not in the host name?
+    pub path_style: bool,
+    /// What every key in the bucket begins with.
+    pub prefix: String,
+}
+
 /// What the process says about itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
@@ -179,6 +210,7 @@ impl Config {
             channels: Channels { max_age_seconds: 0 },
             stream: Stream { flush_interval_ms: 10, max_retries: 10 },
             channel_log: ChannelLog { segment_bytes: 64 * MIB },
+            blobs: Blobs { packet_days: 90, s3: None },
             log: Log {
                 filter: "info,fjall=warn,lsm_tree=warn,sea_orm_migration=warn".to_owned(),
                 format: LogFormat::Text,
@@ -244,9 +276,62 @@ impl Config {
         if !self.public_url.iter().all(is_url) {
             return refuse("public_url must begin with http:// or https://".to_owned());
         }
+        self.blobs.s3.as_ref().map_or(Ok(()), S3::check)?;
         let is_key = |key: &Secret| BASE64.decode(key.expose()).is_ok_and(|bytes| bytes.len() == 32);
         if !self.keys.master_key.iter().all(is_key) {
             return refuse("the master key must be 32 bytes in base64, as from `openssl rand -base64 32`".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Blobs {
+    /// How long a packet is kept after it was last put; `None` is for ever.
+    pub fn packets_kept_ms(&self) -> Option<u64> {
+        const DAY_MS: u64 = 86_400_000;
+        (self.packet_days > 0).then(|| u64::from(self.packet_days) * DAY_MS)
+    }
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            bucket: String::new(),
+            region: "us-east-1".to_owned(),
+            access_key: Secret::default(),
+            secret_key: Secret::default(),
+            path_style: true,
+            prefix: String::new(),
+        }
+    }
+}
+
+impl S3 {
+    fn check(&self) -> Result<(), ConfigError> {
+        let needed = [
+            ("ENDPOINT", self.endpoint.as_str()),
+            ("BUCKET", &self.bucket),
+            ("ACCESS_KEY", self.access_key.expose()),
+            ("SECRET_KEY", self.secret_key.expose()),
+        ];
+        let missing: Vec<_> = needed.iter().filter(|(_, text)| text.is_empty()).map(|(name, _)| *name).collect();
+        if !missing.is_empty() {
+            let missing =
+                missing.iter().map(|name| format!("CONTINUO_BLOBS_S3_{name}")).collect::<Vec<_>>().join(" and ");
+            return Err(ConfigError(format!(
+                "the settings blobs.s3 are half given: set {missing} too, or leave out every CONTINUO_BLOBS_S3_* to keep blobs \
+                 as files in the data directory"
+            )));
+        }
+        if !self.endpoint.starts_with("http://") && !self.endpoint.starts_with("https://") {
+            return Err(ConfigError("blobs.s3.endpoint must begin with http:// or https://".to_owned()));
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        if !self.prefix.chars().all(is_plain) || self.prefix.split('/').any(|part| part == "." || part == "..") {
+            return Err(ConfigError(
+                "blobs.s3.prefix may hold letters, digits and _ - . / only, and no part that is . or ..".to_owned(),
+            ));
         }
         Ok(())
     }

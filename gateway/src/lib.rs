@@ -97,6 +97,7 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
         .route(paths::RUN_CANCEL, post(runs::cancel::<A>))
         .route(paths::RUN_METADATA, get(metadata::get::<A>).put(metadata::put::<A>))
         .route(paths::RUN_TAGS, post(runs::add_tags::<A>))
+        .route(paths::RUN_PACKET, get(presign::get_run_packet::<A>))
         .route(paths::RUN_WAIT_CHANNEL, post(waits::on_channel::<A>))
         .route(paths::RUN_WAIT_TOKEN, post(waits::on_token::<A>))
         .route(paths::RUN_WAIT_DURATION, post(waits::for_duration::<A>))

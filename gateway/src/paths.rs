@@ -35,6 +35,7 @@ pub(crate) const RUN: &str = "/api/v3/runs/{run}";
 pub(crate) const RUN_CANCEL: &str = "/api/v2/runs/{run}/cancel";
 pub(crate) const RUN_METADATA: &str = "/api/v1/runs/{run}/metadata";
 pub(crate) const RUN_TAGS: &str = "/api/v1/runs/{run}/tags";
+pub(crate) const RUN_PACKET: &str = "/api/v1/runs/{run}/packets/{field}";
 pub(crate) const RUN_WAIT_CHANNEL: &str = "/api/v1/runs/{run}/session-streams/wait";
 pub(crate) const RUN_WAIT_TOKEN: &str = "/engine/v1/runs/{run}/waitpoints/tokens/{waitpoint}/wait";
 pub(crate) const RUN_WAIT_DURATION: &str = "/engine/v1/runs/{run}/wait/duration";

@@ -15,6 +15,10 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.0.join("continuo.db")
     }

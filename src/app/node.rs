@@ -1,10 +1,11 @@
 //! A node: every part, built from its piece of the configuration and joined.
 
 use super::data_dir::DataDir;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::{server, tasks::Tasks};
 use anyhow::{Context, Result};
 use continuo_blob_files::BlobFiles;
+use continuo_blob_s3::BlobS3;
 use continuo_credentials::{Credentials, MasterKey, keys};
 use continuo_database::{Database, SqlStore};
 use continuo_domain::EnvironmentId;
@@ -13,7 +14,7 @@ use continuo_domain::session::{EnvironmentType, Tenant};
 use continuo_embedded_log::{EmbeddedLog, Options as LogOptions};
 use continuo_grpc::{Admin, Limits, Services};
 use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
-use continuo_ports::{Clock, Environments};
+use continuo_ports::{BlobStore, Clock, Environments};
 use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl Node {
 
         let tasks = Tasks::new(CancellationToken::new());
         let core = parts.core(&config, tasks.stopping().clone())?;
-        let blobs = Blobs::new(core.clone(), parts.blobs.clone(), parts.credentials.clone());
+        let blobs = Blobs::new(core.clone(), parts.credentials.clone());
         let services = Services::new(core.clone(), blobs, tasks.tracker().clone());
         let admin = Admin::new(parts.administration()?, Some(&parts.admin_key(&config)?));
         let limits = Limits { message_bytes_max: config.message_bytes_max() };
@@ -129,7 +130,7 @@ struct Parts {
     database: Database,
     store: Arc<SqlStore>,
     log: Arc<EmbeddedLog>,
-    blobs: Arc<BlobFiles>,
+    blobs: Arc<dyn BlobStore>,
     credentials: Arc<Credentials>,
 }
 
@@ -150,7 +151,7 @@ impl Parts {
         let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await?;
         let log = Arc::new(log.map_err(explain).context("cannot open the channel log")?);
         // After the log: its lock says that no other process has this directory.
-        let blobs = Arc::new(BlobFiles::open(data_dir.blobs()).context("cannot open the directory of blobs")?);
+        let blobs = blobs(&config.blobs, &data_dir).await?;
         Ok(Self { data_dir, clock, database, store, log, blobs, credentials })
     }
 
@@ -161,6 +162,7 @@ impl Parts {
             index: self.store.clone(),
             runs: self.store.clone(),
             channels: self.log.clone(),
+            blobs: self.blobs.clone(),
             registry: Arc::new(InProcessRegistry::new(clock.clone())),
             tokens: self.credentials.clone(),
             environments: self.store.clone(),
@@ -174,6 +176,7 @@ impl Parts {
             heartbeat_ms: config.worker.heartbeat_ms,
             stop_grace_ms: config.worker.stop_grace_ms.into(),
             channel_max_age_seconds: Some(config.channels.max_age_seconds).filter(|seconds| *seconds > 0),
+            packets_kept_ms: config.blobs.packets_kept_ms(),
         };
         Ok(Core::new(ports, settings, stopping))
     }
@@ -225,6 +228,23 @@ impl Parts {
         }
         Ok(key)
     }
+}
+
+async fn blobs(config: &config::Blobs, data_dir: &DataDir) -> Result<Arc<dyn BlobStore>> {
+    let Some(s3) = &config.s3 else {
+        return Ok(Arc::new(BlobFiles::open(data_dir.blobs()).context("cannot open the directory of blobs")?));
+    };
+    let store = BlobS3::open(continuo_blob_s3::Options {
+        endpoint: s3.endpoint.clone(),
+        bucket: s3.bucket.clone(),
+        region: s3.region.clone(),
+        access_key: s3.access_key.expose().to_owned(),
+        secret_key: s3.secret_key.expose().to_owned(),
+        path_style: s3.path_style,
+        prefix: s3.prefix.clone(),
+        drafts: data_dir.path().to_owned(),
+    });
+    Ok(Arc::new(store.await.context("cannot use the store of blobs")?))
 }
 
 /// An operator reads the private half as well: it names the file.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Config, ConfigError, LogFormat, Secret};
+use super::{Config, ConfigError, LogFormat, S3, Secret};
 
 /// Settings as flags and environment give them, or a TOML file. The id of an argument is its path in the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Layer {
     pub channel_log: ChannelLogLayer,
     #[command(flatten)]
     pub channels: ChannelsLayer,
+    /// Snapshots and packets.
+    #[command(flatten)]
+    pub blobs: BlobsLayer,
     /// What the process says about itself.
     #[command(flatten)]
     pub log: LogLayer,
@@ -203,6 +206,73 @@ pub struct ChannelLogLayer {
     pub segment_bytes: Option<u64>,
 }
 
+/// Section `[blobs]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlobsLayer {
+    /// Days a packet, which is a payload or an output too large to travel with its run, is kept after it was last put; 0 keeps it
+    /// for ever. A run that waits longer loses its payload.
+    #[arg(
+        id = "blobs.packet_days",
+        long = "blobs-packet-days",
+        env = "CONTINUO_BLOBS_PACKET_DAYS",
+        value_name = "DAYS"
+    )]
+    pub packet_days: Option<u32>,
+    /// The bucket.
+    #[command(flatten)]
+    pub s3: S3Layer,
+}
+
+/// Section `[blobs.s3]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Layer {
+    /// URL of an S3-compatible store that keeps snapshots and packets, instead of files in the data directory; with the next three.
+    #[arg(
+        id = "blobs.s3.endpoint",
+        long = "blobs-s3-endpoint",
+        env = "CONTINUO_BLOBS_S3_ENDPOINT",
+        value_name = "URL"
+    )]
+    pub endpoint: Option<String>,
+    /// Name of a bucket that is there. It stays private: clients put and get their blobs through this server.
+    #[arg(id = "blobs.s3.bucket", long = "blobs-s3-bucket", env = "CONTINUO_BLOBS_S3_BUCKET", value_name = "NAME")]
+    pub bucket: Option<String>,
+    /// Access key that may list, get, put and delete in the bucket.
+    #[arg(
+        id = "blobs.s3.access_key",
+        long = "blobs-s3-access-key",
+        env = "CONTINUO_BLOBS_S3_ACCESS_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub access_key: Option<Secret>,
+    /// Secret key that belongs to it.
+    #[arg(
+        id = "blobs.s3.secret_key",
+        long = "blobs-s3-secret-key",
+        env = "CONTINUO_BLOBS_S3_SECRET_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub secret_key: Option<Secret>,
+    /// Region of the bucket; us-east-1 if not given.
+    #[arg(id = "blobs.s3.region", long = "blobs-s3-region", env = "CONTINUO_BLOBS_S3_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// Name the bucket in the path, as most stores want it, and not in the host name; true if not given.
+    #[arg(
+        id = "blobs.s3.path_style",
+        long = "blobs-s3-path-style",
+        env = "CONTINUO_BLOBS_S3_PATH_STYLE",
+        value_name = "BOOL"
+    )]
+    pub path_style: Option<bool>,
+    /// What every key in the bucket begins with, for a bucket that others use too.
+    #[arg(id = "blobs.s3.prefix", long = "blobs-s3-prefix", env = "CONTINUO_BLOBS_S3_PREFIX", value_name = "PREFIX")]
+    pub prefix: Option<String>,
+}
+
 /// Section `[log]`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -276,12 +346,37 @@ impl Layer {
         set(&mut config.stream.flush_interval_ms, self.stream.flush_interval_ms);
         set(&mut config.stream.max_retries, self.stream.max_retries);
         set(&mut config.channel_log.segment_bytes, self.channel_log.segment_bytes);
+        set(&mut config.blobs.packet_days, self.blobs.packet_days);
+        self.blobs.s3.apply(&mut config.blobs.s3);
         set(&mut config.log.filter, self.log.filter);
         set(&mut config.log.format, self.log.format);
         set(&mut config.demo.enabled, self.demo.enabled);
         set(&mut config.demo.token_ms, self.demo.token_ms);
         set(&mut config.demo.idle_ms, self.demo.idle_ms);
         Ok(())
+    }
+}
+
+impl S3Layer {
+    /// Where anything is given, all of it is looked at.
+    fn apply(self, slot: &mut Option<S3>) {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let (endpoint, bucket, region) = (given(self.endpoint), given(self.bucket), given(self.region));
+        let (access_key, secret_key) = (not_empty(self.access_key), not_empty(self.secret_key));
+        let prefix = given(self.prefix);
+        let texts = [&endpoint, &bucket, &region, &prefix];
+        let secrets = [&access_key, &secret_key];
+        if texts.iter().all(|t| t.is_none()) && secrets.iter().all(|s| s.is_none()) && self.path_style.is_none() {
+            return;
+        }
+        let s3 = slot.get_or_insert_default();
+        set(&mut s3.endpoint, endpoint);
+        set(&mut s3.bucket, bucket);
+        set(&mut s3.region, region);
+        set(&mut s3.access_key, access_key);
+        set(&mut s3.secret_key, secret_key);
+        set(&mut s3.path_style, self.path_style);
+        set(&mut s3.prefix, prefix);
     }
 }
 

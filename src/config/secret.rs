@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 const HIDDEN: &str = "(hidden)";
 
 /// A key or a password. Shows itself only when asked by name.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -79,6 +79,29 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
+fn half_a_bucket_is_refused_with_what_is_missing() {
+    let half = refusal(&["--blobs-s3-endpoint", "http://h:9000", "--blobs-s3-secret-key", "hush"]);
+    assert!(half.contains("set CONTINUO_BLOBS_S3_BUCKET and CONTINUO_BLOBS_S3_ACCESS_KEY too"), "{half}");
+    assert!(refusal(&["--blobs-s3-prefix", "a"]).contains("CONTINUO_BLOBS_S3_ENDPOINT"));
+    let file = file("[blobs.s3]\nendpoint = \"http://h:9000\"\nbucket = \"b\"\nprefix = \"p\"\n");
+    let keys = ["--blobs-s3-access-key", "who", "--blobs-s3-secret-key", "hush"];
+    let config = Config::load(Mode::Serve, flags(&keys), Some(file.path())).unwrap();
+    let shown = toml::to_string(&config).unwrap();
+    assert!(!shown.contains("hush") && shown.contains("secret_key = \"(hidden)\""), "{shown}");
+    let s3 = config.blobs.s3.unwrap();
+    assert_eq!((s3.region.as_str(), s3.path_style, s3.secret_key.expose()), ("us-east-1", true, "hush"));
+    let whole = |endpoint, prefix| {
+        let rest = ["--blobs-s3-bucket", "b", "--blobs-s3-endpoint", endpoint, "--blobs-s3-prefix", prefix];
+        refusal(&[&keys[..], &rest].concat())
+    };
+    assert!(whole("h:9000", "").contains("http://"));
+    for prefix in ["a b", "../a", "a/.", "ü"] {
+        assert!(whole("http://h", prefix).contains("blobs.s3.prefix"), "{prefix}");
+    }
+    assert!(Config::load(Mode::Serve, flags(&["--blobs-s3-endpoint", ""]), None).unwrap().blobs.s3.is_none());
+}
+
+#[test]
 fn secrets_are_kept_and_never_shown() {
     let config = Config::load(Mode::Dev, flags(&["--admin-key", "hush", "--dev-secret-key", ""]), None).unwrap();
     assert_eq!(config.keys.admin_key.as_ref().unwrap().expose(), "hush");

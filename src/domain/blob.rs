@@ -1,5 +1,6 @@
 //! Blobs: a session's snapshot, and packets. Opaque bytes with a content type.
 
+use crate::principal::RunClaim;
 use crate::text::has_control;
 use crate::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
 use std::fmt;
@@ -12,8 +13,12 @@ pub const PACKET_BYTES_MAX: u64 = 64 << 20;
 pub const PACKET_PATH_CHARS_MAX: usize = 1_024;
 /// Longest content type.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
-/// Life of a signed URL: 15 minutes. It is used right after it was made, and nothing can take it back earlier.
+/// Life of a signed URL: 15 minutes. It is used right after it was made, and but for a run's ([`BlobGrant::run`]) nothing can take it
+/// back earlier.
 pub const URL_MS: u64 = 900_000;
+
+/// The content type of a run's payload or output that lies in a packet; its text is the packet's path.
+pub const STORED_TYPE: &str = "application/store";
 
 /// The path of a packet, as its writer chose it. A name, never a path on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +70,14 @@ impl BlobKey {
         match self.kind {
             BlobKind::Snapshot(_) => SNAPSHOT_BYTES_MAX,
             BlobKind::Packet(_) => PACKET_BYTES_MAX,
+        }
+    }
+
+    /// The session it belongs to, if it is a session's.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.kind {
+            BlobKind::Snapshot(session) => Some(session),
+            BlobKind::Packet(_) => None,
         }
     }
 
@@ -128,14 +141,16 @@ pub struct BlobGrant {
     pub method: BlobMethod,
     /// With which blob.
     pub key: BlobKey,
+    /// The run it was given to, if it ends with that run's hold of its session: a run that was superseded replaces no snapshot.
+    pub run: Option<RunClaim>,
     /// The end of it.
     pub expires_at: Timestamp,
 }
 
 impl BlobGrant {
-    /// The blob, if the grant is one for this method.
-    pub fn key_for(self, method: BlobMethod) -> Result<BlobKey> {
-        if self.method == method { Ok(self.key) } else { Err(Error::PermissionDenied) }
+    /// The grant, if it is one for this method.
+    pub fn for_method(self, method: BlobMethod) -> Result<Self> {
+        if self.method == method { Ok(self) } else { Err(Error::PermissionDenied) }
     }
 }
 
@@ -181,8 +196,8 @@ mod tests {
     #[test]
     fn a_grant_is_for_one_method() {
         let key = key(BlobKind::Snapshot(SessionId::from_body("s")));
-        let grant = BlobGrant { method: BlobMethod::Get, key: key.clone(), expires_at: Timestamp(1) };
-        assert!(matches!(grant.clone().key_for(BlobMethod::Put), Err(Error::PermissionDenied)));
-        assert_eq!(grant.key_for(BlobMethod::Get).unwrap(), key);
+        let grant = BlobGrant { method: BlobMethod::Get, key, run: None, expires_at: Timestamp(1) };
+        assert!(matches!(grant.clone().for_method(BlobMethod::Put), Err(Error::PermissionDenied)));
+        assert_eq!(grant.clone().for_method(BlobMethod::Get).unwrap(), grant);
     }
 }

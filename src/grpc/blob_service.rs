@@ -6,7 +6,7 @@ use crate::door;
 use crate::first_message::first_message;
 use crate::services::Answer;
 use crate::status::of_error;
-use continuo_domain::blob::{BlobKey, BlobMethod};
+use continuo_domain::blob::{BlobGrant, BlobMethod};
 use continuo_proto::v1;
 use continuo_proto::v1::blob_service_server::BlobService;
 use futures_util::StreamExt;
@@ -44,25 +44,25 @@ impl BlobService for Services {
         &self,
         request: Request<Streaming<v1::PutBlobRequest>>,
     ) -> Result<Response<v1::PutBlobResponse>, Status> {
-        let key = self.granted(&request, BlobMethod::Put).await?;
+        let grant = self.granted(&request, BlobMethod::Put).await?;
         let mut parts = request.into_inner();
         let first = first_message(&mut parts, self.core.stopping()).await?;
         let upload = convert::parse_upload(first, parts).map_err(of_error)?;
         let blobs = self.blobs.clone();
-        self.to_the_end(async move { blobs.put(key, upload).await }).await?;
+        self.to_the_end(async move { blobs.put(grant, upload).await }).await?;
         Ok(Response::new(v1::PutBlobResponse {}))
     }
 
     async fn get_blob(&self, request: Request<v1::GetBlobRequest>) -> Result<Response<Self::GetBlobStream>, Status> {
-        let key = self.granted(&request, BlobMethod::Get).await?;
-        let blob = self.blobs.get(&key).await.map_err(of_error)?;
+        let grant = self.granted(&request, BlobMethod::Get).await?;
+        let blob = self.blobs.get(&grant.key).await.map_err(of_error)?;
         Ok(Response::new(convert::print_blob(blob).boxed()))
     }
 }
 
 impl Services {
-    /// The blob a URL's token names. It comes where every credential comes, and is checked before anything is read.
-    async fn granted<T>(&self, request: &Request<T>, method: BlobMethod) -> Result<BlobKey, Status> {
+    /// What a URL's token allows. It comes where every credential comes, and is checked before anything is read.
+    async fn granted<T>(&self, request: &Request<T>, method: BlobMethod) -> Result<BlobGrant, Status> {
         let bearer = door::bearer(request.metadata()).map_err(of_error)?;
         self.blobs.granted(bearer, method).await.map_err(of_error)
     }

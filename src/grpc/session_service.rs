@@ -102,8 +102,8 @@ impl SessionService for Services {
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let caller = self.principal(&request).await?;
         let asked = convert::parse_ref("session", &request.get_ref().session).map_err(of_error)?;
-        let blobs = self.blobs.clone();
-        self.to_the_end(async move { blobs.delete_session(&caller, &asked).await }).await?;
+        let core = self.core.clone();
+        self.to_the_end(async move { core.delete_session(&caller, &asked).await }).await?;
         Ok(Response::new(v1::DeleteSessionResponse {}))
     }
 

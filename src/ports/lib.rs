@@ -14,7 +14,7 @@ pub mod tokens;
 pub mod url_signer;
 pub mod waitpoint_registry;
 
-pub use blob_store::{Blob, BlobBody, BlobStore};
+pub use blob_store::{Blob, BlobBody, BlobStore, HeldBlob};
 pub use channel_store::{ChannelStore, ReadEvent};
 pub use clock::{Clock, Ids};
 pub use environments::Environments;

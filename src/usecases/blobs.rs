@@ -3,24 +3,23 @@
 //! A part of its own beside [`Core`], as administration is: nothing a session does needs a blob.
 
 use crate::Core;
-use continuo_domain::blob::{BlobGrant, BlobKey, BlobKind, BlobMethod, ContentType, PacketPath, URL_MS};
+use crate::transcript::TRANSCRIPT_MIB_AT_ONCE;
+use bytes::Bytes;
+use continuo_domain::blob::{BlobGrant, BlobKey, BlobKind, BlobMethod, ContentType, PacketPath, STORED_TYPE, URL_MS};
+use continuo_domain::channel::{ChannelKey, Direction, Fence};
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::{Action, Credential, Principal, Resource};
 use continuo_domain::session::SessionRef;
-use continuo_domain::{Error, Result, Timestamp, Violation};
-use continuo_ports::{Blob, BlobBody, BlobStore, UrlSigner};
-use futures_util::{StreamExt, stream};
+use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, Violation};
+use continuo_ports::{Blob, BlobBody, UrlSigner};
+use futures_util::{Stream, StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-
-/// Snapshots read for transcripts at once; each may take [`continuo_domain::blob::SNAPSHOT_BYTES_MAX`] of memory.
-const TRANSCRIPTS_AT_ONCE: usize = 2;
 
 /// The verbs. Cheap to clone.
 #[derive(Clone)]
 pub struct Blobs {
     pub(crate) core: Core,
-    pub(crate) store: Arc<dyn BlobStore>,
     signer: Arc<dyn UrlSigner>,
     pub(crate) transcripts: Arc<Semaphore>,
 }
@@ -32,6 +31,17 @@ pub enum BlobTarget {
     Snapshot(SessionRef),
     /// A packet.
     Packet(PacketPath),
+    /// The packet that holds a value of a run.
+    OfRun(RunId, RunValue),
+}
+
+/// What of a run can be too large to travel with it.
+#[derive(Clone, Copy, Debug)]
+pub enum RunValue {
+    /// What it was triggered with.
+    Payload,
+    /// What it returned.
+    Output,
 }
 
 /// A URL for a client.
@@ -56,9 +66,9 @@ pub struct Upload {
 }
 
 impl Blobs {
-    /// Beside a core, on the ports it needs.
-    pub fn new(core: Core, store: Arc<dyn BlobStore>, signer: Arc<dyn UrlSigner>) -> Self {
-        Self { core, store, signer, transcripts: Arc::new(Semaphore::new(TRANSCRIPTS_AT_ONCE)) }
+    /// Beside a core, on its store.
+    pub fn new(core: Core, signer: Arc<dyn UrlSigner>) -> Self {
+        Self { core, signer, transcripts: Arc::new(Semaphore::new(TRANSCRIPT_MIB_AT_ONCE)) }
     }
 
     /// A URL that is good for one method on one blob.
@@ -67,10 +77,16 @@ impl Blobs {
             BlobMethod::Put => Action::Write,
             BlobMethod::Get => Action::Read,
         };
-        let kind = match target {
-            BlobTarget::Snapshot(asked) => BlobKind::Snapshot(self.core.session_for(caller, action, &asked).await?.id),
-            BlobTarget::Packet(path) if may_packet(caller, action, &path) => BlobKind::Packet(path),
+        let (kind, run) = match target {
+            BlobTarget::Snapshot(asked) => {
+                let session = self.core.session_for(caller, action, &asked).await?;
+                (BlobKind::Snapshot(session.id), caller.run().filter(|_| method == BlobMethod::Put).cloned())
+            }
+            BlobTarget::Packet(path) if may_packet(caller, action, &path) => (BlobKind::Packet(path), None),
             BlobTarget::Packet(_) => return Err(Error::PermissionDenied),
+            BlobTarget::OfRun(run, value) => {
+                (BlobKind::Packet(self.packet_of_run(caller, action, &run, value).await?), None)
+            }
         };
         let packet = match &kind {
             BlobKind::Snapshot(_) => None,
@@ -78,15 +94,41 @@ impl Blobs {
         };
         let expires_at = self.core.now().plus_ms(URL_MS);
         let key = BlobKey { environment: caller.environment.clone(), kind };
-        let token = self.signer.sign(&BlobGrant { method, key, expires_at });
+        let token = self.signer.sign(&BlobGrant { method, key, run, expires_at });
         Ok(SignedUrl { token, expires_at, packet })
     }
 
-    /// The blob that the holder of a URL's token may put or get. Whoever comes with another credential that counts is known,
+    /// Who may look at a run may look at what was too large to travel with it.
+    async fn packet_of_run(
+        &self,
+        caller: &Principal,
+        action: Action,
+        run: &RunId,
+        value: RunValue,
+    ) -> Result<PacketPath> {
+        if action != Action::Read {
+            return Err(Violation::new(
+                "target.run",
+                "can be fetched only; a run's payload and output are set with the run",
+            )
+            .into());
+        }
+        let run = self.core.get_run(caller, run).await?;
+        let (text, content_type) = match value {
+            RunValue::Payload => (Some(run.spec.payload.as_str()), Some(run.spec.payload_type.as_str())),
+            RunValue::Output => (run.output.as_deref(), run.output_type.as_deref()),
+        };
+        match text {
+            Some(path) if content_type == Some(STORED_TYPE) => PacketPath::parse(path).map_err(|_| Error::BlobNotFound),
+            _ => Err(Error::BlobNotFound),
+        }
+    }
+
+    /// What the holder of a URL's token may do with this method. Whoever comes with another credential that counts is known,
     /// and still not allowed.
-    pub async fn granted(&self, bearer: &str, method: BlobMethod) -> Result<BlobKey> {
+    pub async fn granted(&self, bearer: &str, method: BlobMethod) -> Result<BlobGrant> {
         if let Ok(grant) = self.signer.verify(bearer) {
-            return grant.key_for(method);
+            return grant.for_method(method);
         }
         match self.core.authenticate(bearer).await {
             Ok(_) => Err(Error::PermissionDenied),
@@ -95,46 +137,61 @@ impl Blobs {
         }
     }
 
-    /// Stores a blob. Of a session that is deleted meanwhile nothing stays behind.
-    pub async fn put(&self, key: BlobKey, upload: Upload) -> Result<()> {
-        let limit_bytes = key.bytes_max();
+    /// Stores a blob. Of a session that is deleted meanwhile nothing stays behind, and what a run was granted counts as long as
+    /// it owns its session: the last look at that comes after the last byte and before the blob is there.
+    pub async fn put(&self, grant: BlobGrant, upload: Upload) -> Result<()> {
+        let limit_bytes = grant.key.bytes_max();
         if upload.size_bytes.is_some_and(|size| size > limit_bytes) {
             return Err(Error::BlobTooLarge { limit_bytes });
         }
-        self.check_owner(&key).await?;
-        let body = measured(upload.body, limit_bytes, upload.size_bytes);
+        self.check_owner(&grant).await?;
+        let body =
+            measured(upload.body, limit_bytes, upload.size_bytes).chain(self.clone().no_longer_owner(grant.clone()));
         tokio::select! {
             // A caller who sends slowly does not keep the node from stopping.
             () = self.core.stopping().cancelled() => return Err(Error::Stopping),
-            stored = self.store.put(&key, &upload.content_type, body) => stored?,
+            stored = self.core.ports.blobs.put(&grant.key, &upload.content_type, body.boxed()) => stored?,
         }
-        self.check_owner(&key).await
+        self.undo_if_deleted(&grant.key).await
     }
 
     /// The blob as it is now.
     pub async fn get(&self, key: &BlobKey) -> Result<Blob> {
-        self.store.get(key).await?.ok_or(Error::BlobNotFound)
+        self.core.ports.blobs.get(key).await?.ok_or(Error::BlobNotFound)
     }
 
-    /// Deletes a session with everything it has, blobs included.
-    pub async fn delete_session(&self, caller: &Principal, asked: &SessionRef) -> Result<()> {
-        let session = self.core.session_for_key(caller, Action::Admin, asked).await?;
-        // Before the row goes, so that a crash in between leaves a session that can be deleted again; and once more after it,
-        // for an upload that was under way.
-        self.store.delete_session(&session.tenant.environment, &session.id).await?;
-        self.core.delete_session(caller, &SessionRef::Id(session.id.clone())).await?;
-        self.store.delete_session(&session.tenant.environment, &session.id).await
+    /// The end of a body: an error, should the grant not count any more.
+    fn no_longer_owner(self, grant: BlobGrant) -> impl Stream<Item = Result<Bytes>> + Send {
+        stream::once(async move { self.check_owner(&grant).await }).filter_map(|owner| async { owner.err().map(Err) })
     }
 
-    /// The session of a snapshot must be there; if it is gone, so is what was just stored for it.
-    async fn check_owner(&self, key: &BlobKey) -> Result<()> {
-        let BlobKind::Snapshot(session) = &key.kind else { return Ok(()) };
-        let asked = SessionRef::Id(session.clone());
-        if self.core.ports.sessions.get(&key.environment, &asked).await?.is_some() {
+    /// The session of a snapshot must be there, and the run that a grant was given to must own it, as its `.out` has it.
+    async fn check_owner(&self, grant: &BlobGrant) -> Result<()> {
+        let BlobKind::Snapshot(session) = &grant.key.kind else { return Ok(()) };
+        self.check_there(&grant.key.environment, session).await?;
+        let Some(claim) = &grant.run else { return Ok(()) };
+        let out = ChannelKey::reserved(session.clone(), Direction::Out);
+        let token = self.core.ports.channels.tail(&out).await?.fencing_token;
+        let owner = Fence::of_token(&token);
+        if (owner.version, owner.lease) == (claim.version, claim.lease) {
             return Ok(());
         }
-        self.store.delete_session(&key.environment, session).await?;
-        Err(Error::SessionNotFound)
+        Err(Error::Fenced { fencing_token: token.as_str().to_owned() })
+    }
+
+    /// If the session of a snapshot is gone, so is what was just stored for it.
+    async fn undo_if_deleted(&self, key: &BlobKey) -> Result<()> {
+        let BlobKind::Snapshot(session) = &key.kind else { return Ok(()) };
+        let there = self.check_there(&key.environment, session).await;
+        if matches!(there, Err(Error::SessionNotFound)) {
+            self.core.ports.blobs.delete_session(&key.environment, session).await?;
+        }
+        there
+    }
+
+    async fn check_there(&self, environment: &EnvironmentId, session: &SessionId) -> Result<()> {
+        let row = self.core.ports.sessions.get(environment, &SessionRef::Id(session.clone())).await?;
+        row.map(drop).ok_or(Error::SessionNotFound)
     }
 }
 
@@ -168,9 +225,7 @@ fn another_size() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use continuo_domain::principal::{RunClaim, Scope};
-    use continuo_domain::{EnvironmentId, RunId};
 
     async fn sent(chunks: &[&'static str], limit_bytes: u64, said_bytes: Option<u64>) -> Result<usize> {
         let chunks: Vec<_> = chunks.iter().map(|c| Ok(Bytes::from_static(c.as_bytes()))).collect();

@@ -9,7 +9,8 @@ use continuo_domain::waitpoint::Completion;
 use continuo_domain::{Result, SessionId};
 
 impl Core {
-    /// Closes first, so that nothing is written to it while it goes; then its run, its channels, its row.
+    /// Closes first, so that nothing is written to it while it goes; then its run, its blobs, its channels, its row. What a crash
+    /// leaves half done is a session that can be deleted again.
     pub async fn delete_session(&self, caller: &Principal, asked: &SessionRef) -> Result<()> {
         let session = self.session_for_key(caller, Action::Admin, asked).await?;
         let now = self.now();
@@ -21,10 +22,13 @@ impl Core {
             self.after_run_change(&applied).await;
         }
         self.end_waits(&session.id).await?;
+        let environment = &session.tenant.environment;
+        self.ports.blobs.delete_session(environment, &session.id).await?;
         self.ports.channels.delete(&session.id).await?;
         self.ports.sessions.delete(&session.id).await?;
-        // A sweep of half done closes may have fenced a channel anew meanwhile; without a row no other comes.
-        self.ports.channels.delete(&session.id).await
+        // A sweep of half done closes may have fenced a channel anew meanwhile, an upload may have ended; without a row no other comes.
+        self.ports.channels.delete(&session.id).await?;
+        self.ports.blobs.delete_session(environment, &session.id).await
     }
 
     /// A run of another session, or of none, that is suspended on a channel of this one must not sleep for ever.

@@ -36,7 +36,7 @@ pub use access::ChannelTarget;
 pub use admin::{Administration, NewApiKey, NewEnvironment, ROTATED_KEY_MS};
 pub use append_record::{AppendRequest, Boot};
 pub use attach::{Attach, Attached};
-pub use blobs::{BlobTarget, Blobs, SignedUrl, Upload};
+pub use blobs::{BlobTarget, Blobs, RunValue, SignedUrl, Upload};
 pub use create_session::{CreateSession, CreatedSession};
 pub use end_and_continue::{Continued, EndAndContinue};
 pub use initialize_channel::{
@@ -51,7 +51,7 @@ pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
 pub use work::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 
 use continuo_ports::{
-    ChannelStore, Clock, Environments, Ids, RunStore, SessionIndex, SessionStore, Tokens, WaitpointRegistry,
+    BlobStore, ChannelStore, Clock, Environments, Ids, RunStore, SessionIndex, SessionStore, Tokens, WaitpointRegistry,
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,8 @@ pub struct Ports {
     pub runs: Arc<dyn RunStore>,
     /// Channel logs.
     pub channels: Arc<dyn ChannelStore>,
+    /// Snapshots and packets.
+    pub blobs: Arc<dyn BlobStore>,
     /// Who waits on a channel, as a hint.
     pub registry: Arc<dyn WaitpointRegistry>,
     /// Bearer tokens.
@@ -93,6 +95,8 @@ pub struct Settings {
     pub stop_grace_ms: u64,
     /// How long named channels keep their records where no writer says; `None` is for ever.
     pub channel_max_age_seconds: Option<u64>,
+    /// How long a packet is kept after it was last put; `None` for ever.
+    pub packets_kept_ms: Option<u64>,
 }
 
 impl Default for Settings {
@@ -104,6 +108,7 @@ impl Default for Settings {
             heartbeat_ms: 10_000,
             stop_grace_ms: continuo_domain::run::STOP_GRACE_MS,
             channel_max_age_seconds: None,
+            packets_kept_ms: None,
         }
     }
 }

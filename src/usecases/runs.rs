@@ -1,7 +1,8 @@
 //! Runs as callers see them: trigger, look, list, cancel, label.
 
 use crate::Core;
-use continuo_domain::error::Violations;
+use continuo_domain::blob::STORED_TYPE;
+use continuo_domain::error::{Violation, Violations};
 use continuo_domain::principal::{Action, Principal, Resource};
 use continuo_domain::run::{NewRun, Run, RunCommand, RunStatus};
 use continuo_domain::session::{Json, PAGE_SIZE_MAX, SessionRef, check_tags};
@@ -22,6 +23,14 @@ impl Core {
         run.check()?;
         if !caller.may(Action::Trigger, &[Resource::task(&run.task_identifier)]) {
             return Err(Error::PermissionDenied);
+        }
+        // Who may read a run may read its payload, so the packet it names must be one that the caller may name.
+        if run.payload_type == STORED_TYPE && !caller.has_secret_key() && caller.run().is_none() {
+            return Err(Violation::new(
+                "payload_type",
+                "application/store is for keys and runs; send the payload itself",
+            )
+            .into());
         }
         if self.settings.tasks_strict && !self.ports.runs.knows_task(&caller.environment, &run.task_identifier).await? {
             return Err(Error::TaskNotFound);

@@ -16,6 +16,8 @@ const CLOCK_MS_MAX: u64 = 1_000;
 const SWEEP_MS: u64 = 1_000;
 /// How often all open waits are compared with their channels, and channels are looked through for what is too old.
 const WAITS_EVERY: Duration = Duration::from_secs(60);
+/// How often packets that are past their time are looked for.
+const PACKETS_EVERY: Duration = Duration::from_secs(3_600);
 
 impl Core {
     /// Moves everything that is due by the clock: leases, time limits, delays, retries, timeouts of waits. Runs until stopping.
@@ -78,6 +80,7 @@ impl Core {
         self.report("waits", self.sweep_waits().await);
         self.report("unread input", self.sweep_all_sessions().await);
         let mut waits_at = tokio::time::Instant::now() + WAITS_EVERY;
+        let mut packets_at = tokio::time::Instant::now();
         while !self.stopping.is_cancelled() {
             let now = self.now();
             self.report("closes", self.sweep_closes().await);
@@ -92,6 +95,10 @@ impl Core {
                 self.report("old records", self.sweep_ages().await);
                 waits_at = tokio::time::Instant::now() + WAITS_EVERY;
             }
+            if tokio::time::Instant::now() >= packets_at {
+                self.report("packets", self.sweep_packets(now).await);
+                packets_at = tokio::time::Instant::now() + PACKETS_EVERY;
+            }
             tokio::select! {
                 () = self.stopping.cancelled() => {}
                 () = tokio::time::sleep(Duration::from_millis(SWEEP_MS)) => {}
@@ -105,6 +112,13 @@ impl Core {
             Ok(count) => info!(what, count, "swept"),
             Err(error) => warn!(what, error = %error, cause = ?error.cause(), "the sweeper will try again"),
         }
+    }
+
+    /// Deletes the packets that are past their time at `now`. Counts them.
+    pub async fn sweep_packets(&self, now: Timestamp) -> Result<u64> {
+        let Some(kept_ms) = self.settings.packets_kept_ms else { return Ok(0) };
+        let put_before = Timestamp(now.0.saturating_sub_unsigned(kept_ms));
+        self.ports.blobs.delete_packets(put_before).await
     }
 
     /// Every open wait is registered again (the registry forgets) and compared with its channel. Counts the ones that woke.

@@ -1,27 +1,40 @@
 //! Read the conversation out of a session's snapshot. The one place that looks into a blob, and only to cut it in pages:
 //! every message leaves as the text it came in.
+//!
+//! Two forms are read. [`document`] is one JSON object and must be read whole; [`lines`] ends with an index, of which a page
+//! needs the end of the blob and the lines the index points to, whatever its size. Both are as the Trigger.dev SDK writes them, and
+//! what it would not show is not shown: an entry whose message is no object with a matching, non-empty `id`.
+
+mod document;
+mod lines;
 
 use crate::Blobs;
 use crate::access::is_secret_for;
+use bytes::Bytes;
 use continuo_domain::blob::{BlobKey, BlobKind};
-use continuo_domain::error::Violation;
+use continuo_domain::error::Cause;
 use continuo_domain::principal::{Action, Principal};
 use continuo_domain::session::SessionRef;
 use continuo_domain::{Error, Result};
-use continuo_ports::Blob;
-use futures_util::StreamExt;
+use continuo_ports::HeldBlob;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::ops::Range;
+use tokio::sync::SemaphorePermit;
 
 /// Most messages of a page.
 pub const TRANSCRIPT_LIMIT_MAX: u32 = 1_000;
 /// Messages of a page that does not say.
 pub const TRANSCRIPT_LIMIT_DEFAULT: u32 = 100;
 /// Most bytes of a page, so that it fits into a message every client takes; one message alone may be more.
-const PAGE_BYTES_MAX: usize = 3 << 20;
-/// The one form of a snapshot that is read.
-const SNAPSHOT_VERSION: u32 = 1;
+const PAGE_BYTES_MAX: u64 = 3 << 20;
+/// The end of a blob that is looked at first: a trailer, and the index of most conversations.
+const END_BYTES: u64 = 64 << 10;
+/// How often a snapshot may be replaced under a reader.
+const ROUNDS_MAX: u32 = 3;
+/// What all transcripts that are read at once may hold of their snapshots.
+pub(crate) const TRANSCRIPT_MIB_AT_ONCE: usize = 128;
 
 /// Which page of whose conversation.
 #[derive(Clone, Debug)]
@@ -30,7 +43,7 @@ pub struct GetTranscript {
     pub session: SessionRef,
     /// 1 to [`TRANSCRIPT_LIMIT_MAX`].
     pub limit: u32,
-    /// Only messages before the one with this id.
+    /// Only messages before the one with this id. None, if no message has it any longer.
     pub before: Option<String>,
 }
 
@@ -58,170 +71,99 @@ impl Blobs {
             return Err(Error::PermissionDenied);
         }
         let key = BlobKey { environment: session.tenant.environment, kind: BlobKind::Snapshot(session.id) };
-        let Ok(_place) = self.transcripts.acquire().await else { return Err(Error::Stopping) };
-        let Some(blob) = self.store.get(&key).await? else { return Ok(Transcript::default()) };
-        let snapshot = whole(blob).await?;
-        // Tens of milliseconds for the largest snapshot: too long for a thread that others wait for.
-        let page = move || page(&snapshot, get.limit, get.before.as_deref());
-        tokio::task::spawn_blocking(page).await.map_err(Error::internal)?
+        for _ in 0..ROUNDS_MAX {
+            let Some(held) = self.core.ports.blobs.hold(&key).await? else { return Ok(Transcript::default()) };
+            if let Some(page) = self.page(&*held, get.limit, get.before.clone()).await? {
+                return Ok(page);
+            }
+        }
+        Err(Error::Unavailable(Cause::new("a snapshot was replaced again and again while it was read")))
+    }
+
+    /// `None` if the snapshot was replaced meanwhile.
+    async fn page(&self, held: &dyn HeldBlob, limit: u32, before: Option<String>) -> Result<Option<Transcript>> {
+        let size = held.size_bytes();
+        let end_at = size.saturating_sub(END_BYTES);
+        let Some(end) = held.read(end_at..size).await? else { return Ok(None) };
+        let Some(footer) = lines::footer(&end, size)? else {
+            let _room = self.room(size).await?;
+            let Some(whole) = held.read(0..size).await? else { return Ok(None) };
+            return apart(move || document::page(&whole, limit, before.as_deref())).await.map(Some);
+        };
+        let Some(plan) = self.plan(held, footer, (end_at, end), limit, before).await? else { return Ok(None) };
+        let _room = self.room(plan.bytes.end - plan.bytes.start).await?;
+        let Some(window) = held.read(plan.bytes.clone()).await? else { return Ok(None) };
+        apart(move || plan.page(&window)).await.map(Some)
+    }
+
+    async fn plan(
+        &self,
+        held: &dyn HeldBlob,
+        footer: Range<u64>,
+        (end_at, end): (u64, Bytes),
+        limit: u32,
+        before: Option<String>,
+    ) -> Result<Option<lines::Plan>> {
+        let _room = self.room(footer.end - footer.start).await?;
+        let text = match footer.start.checked_sub(end_at) {
+            Some(from) => end.slice(to_usize(from)..to_usize(footer.end - end_at)),
+            None => match held.read(footer.clone()).await? {
+                Some(text) => text,
+                None => return Ok(None),
+            },
+        };
+        apart(move || lines::plan(&text, footer.start, limit, before.as_deref())).await.map(Some)
+    }
+
+    async fn room(&self, bytes: u64) -> Result<SemaphorePermit<'_>> {
+        let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX).min(TRANSCRIPT_MIB_AT_ONCE as u32);
+        self.transcripts.acquire_many(mib).await.map_err(|_| Error::Stopping)
     }
 }
 
-async fn whole(mut blob: Blob) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(blob.size_bytes).unwrap_or_default());
-    while let Some(chunk) = blob.body.next().await {
-        bytes.extend_from_slice(&chunk?);
-    }
-    Ok(bytes)
+/// Tens of milliseconds for the largest snapshot: too long for a thread that others wait for.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Snapshot<'a> {
-    version: u32,
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    last_out_event_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    last_in_event_id: Option<&'a RawValue>,
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn page(snapshot: &[u8], limit: u32, before: Option<&str>) -> Result<Transcript> {
-    let snapshot: Snapshot<'_> =
-        serde_json::from_slice(snapshot).map_err(|_| Error::TranscriptUnreadable("its snapshot has another form"))?;
-    if snapshot.version != SNAPSHOT_VERSION {
-        return Err(Error::TranscriptUnreadable("its snapshot has another version"));
-    }
+/// What may be shown of what is there: the last `limit` before `before`, as far as the bytes go, and never none while there
+/// are some. `lengths` has one item per message. Of an id that is there twice the first counts: so a walk back always ends.
+fn window(lengths: &[u64], limit: u32, before: Option<Option<usize>>) -> Range<usize> {
     let end = match before {
-        None => snapshot.messages.len(),
-        Some(id) => position(&snapshot.messages, id)?,
+        None => lengths.len(),
+        Some(Some(position)) => position,
+        Some(None) => 0,
     };
-    let start = start_of_page(&snapshot.messages[..end], limit);
-    let page = &snapshot.messages[start..end];
-    Ok(Transcript {
-        messages: page.iter().map(|message| message.get().to_owned()).collect(),
-        last_out_event_id: snapshot.last_out_event_id.and_then(event_id),
-        last_in_event_id: snapshot.last_in_event_id.and_then(event_id),
-        next_cursor: if start == 0 { None } else { Some(cursor(page)?) },
-    })
-}
-
-/// Where the message with this id stands. The first one, should an id be there twice: so a walk back always ends.
-fn position(messages: &[&RawValue], id: &str) -> Result<usize> {
-    let found = messages.iter().position(|message| message_id(message).as_deref() == Some(id));
-    found.ok_or_else(|| Violation::new("before", "names no message").into())
-}
-
-/// The page is the end of what is there, and never empty while something is there.
-fn start_of_page(messages: &[&RawValue], limit: u32) -> usize {
-    let mut bytes = 0;
-    let fits = messages.iter().rev().take(limit as usize).take_while(|message| {
+    let mut bytes: u64 = 0;
+    let fits = lengths[..end].iter().rev().take(limit as usize).take_while(|length| {
         let is_first = bytes == 0;
-        bytes += message.get().len();
+        bytes = bytes.saturating_add(**length);
         is_first || bytes <= PAGE_BYTES_MAX
     });
-    messages.len() - fits.count()
+    end - fits.count()..end
 }
 
-/// A page that cannot be gone on from would hide what is older.
-fn cursor(page: &[&RawValue]) -> Result<String> {
-    let id = page.first().and_then(|message| message_id(message));
-    id.map(Cow::into_owned).ok_or(Error::TranscriptUnreadable("a message has no id"))
-}
-
+/// The id of a message that can be shown.
 fn message_id(message: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Message<'a> {
         #[serde(borrow)]
         id: Cow<'a, str>,
     }
-    serde_json::from_str::<Message<'_>>(message.get()).ok().map(|message| message.id)
+    // A list would do for such a struct as well.
+    let message = message.get().starts_with('{').then(|| serde_json::from_str::<Message<'_>>(message.get()).ok())??;
+    (!message.id.is_empty()).then_some(message.id)
 }
 
 /// The content of a string, the text of a number.
 fn event_id(raw: &RawValue) -> Option<String> {
     match raw.get() {
-        "null" => None,
         text if text.starts_with('"') => serde_json::from_str(text).ok(),
-        text => Some(text.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn snapshot(messages: &[&str]) -> Vec<u8> {
-        let messages = messages.join(" ,\n");
-        format!(r#"{{"version":1,"savedAt":5,"messages":[{messages}],"lastOutEventId":"7","lastInEventId":3}}"#).into()
-    }
-
-    fn ids(page: &Transcript) -> Vec<String> {
-        page.messages.iter().map(|m| message_id(&RawValue::from_string(m.clone()).unwrap()).unwrap().into()).collect()
-    }
-
-    fn numbered(count: usize) -> Vec<u8> {
-        let messages: Vec<String> = (0..count).map(|i| format!(r#"{{"id":"m{i}","n":{i}.0}}"#)).collect();
-        snapshot(&messages.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn pages_walk_back_to_the_beginning() {
-        let bytes = numbered(5);
-        let newest = page(&bytes, 2, None).unwrap();
-        assert_eq!(newest.messages, [r#"{"id":"m3","n":3.0}"#, r#"{"id":"m4","n":4.0}"#], "verbatim");
-        assert_eq!((newest.last_out_event_id.as_deref(), newest.last_in_event_id.as_deref()), (Some("7"), Some("3")));
-        assert_eq!(newest.next_cursor.as_deref(), Some("m3"));
-        let middle = page(&bytes, 2, newest.next_cursor.as_deref()).unwrap();
-        assert_eq!((ids(&middle), middle.next_cursor.as_deref()), (vec!["m1".into(), "m2".into()], Some("m1")));
-        let oldest = page(&bytes, 2, middle.next_cursor.as_deref()).unwrap();
-        assert_eq!((ids(&oldest), oldest.next_cursor), (vec!["m0".into()], None));
-        assert_eq!(page(&bytes, 5, None).unwrap().next_cursor, None, "all of it");
-        assert!(page(&bytes, 5, Some("m0")).unwrap().messages.is_empty());
-        assert!(page(&snapshot(&[]), 5, None).unwrap().messages.is_empty());
-    }
-
-    #[test]
-    fn a_cursor_that_names_nothing_is_refused() {
-        assert!(matches!(page(&numbered(3), 2, Some("m9")), Err(Error::InvalidArgument(v)) if v[0].field == "before"));
-    }
-
-    #[test]
-    fn a_page_ends_at_its_size_and_is_never_empty() {
-        let large = |id: &str| format!(r#"{{"id":"{id}","text":"{}"}}"#, "x".repeat(2 << 20));
-        let (a, b, huge) = (large("a"), large("b"), format!(r#"{{"id":"h","t":"{}"}}"#, "x".repeat(4 << 20)));
-        let bytes = snapshot(&[&a, &b, &huge]);
-        let mut before = None;
-        for expected in ["h", "b", "a"] {
-            let page = page(&bytes, 100, before.as_deref()).unwrap();
-            assert_eq!(ids(&page), [expected]);
-            before = page.next_cursor;
-        }
-        assert_eq!(before, None);
-    }
-
-    #[test]
-    fn repeated_ids_do_not_loop() {
-        let bytes = snapshot(&[r#"{"id":"x"}"#, r#"{"id":"a"}"#, r#"{"id":"a"}"#]);
-        assert_eq!(page(&bytes, 1, None).unwrap().next_cursor.as_deref(), Some("a"));
-        let before_both = page(&bytes, 1, Some("a")).unwrap();
-        assert_eq!((ids(&before_both), before_both.next_cursor), (vec!["x".into()], None));
-    }
-
-    #[test]
-    fn odd_messages_are_messages() {
-        let bytes = snapshot(&["1", "null", r#"{"id":5}"#, r#"{"ID":"x"}"#, r#"{"id":"\u0061","\ud800":1}"#]);
-        assert_eq!(page(&bytes, 5, None).unwrap().messages.len(), 5);
-        assert!(matches!(page(&bytes, 2, None), Err(Error::TranscriptUnreadable(_))), "no cursor to go on with");
-    }
-
-    #[test]
-    fn what_is_no_snapshot_is_unreadable() {
-        for bad in
-            ["", "x", "[]", "{}", r#"{"version":2,"messages":[]}"#, r#"{"version":1,"messages":{}}"#, "{\"v\":2}\n{}"]
-        {
-            assert!(matches!(page(bad.as_bytes(), 1, None), Err(Error::TranscriptUnreadable(_))), "{bad}");
-        }
+        text if text.starts_with(|c: char| c.is_ascii_digit()) => Some(text.to_owned()),
+        _ => None,
     }
 }

@@ -76,6 +76,7 @@ fn only_the_composition_root_joins_ports_and_adapters() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let adapters = [
         "continuo_blob_files",
+        "continuo_blob_s3",
         "continuo_credentials",
         "continuo_database",
         "continuo_embedded_log",

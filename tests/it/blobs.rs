@@ -1,8 +1,10 @@
 //! Over HTTP, as an agent's run does it: ask for a URL, put the snapshot there, find it again.
 
 use crate::gateway_alone::gateway_before;
+use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use crate::support::{KEY, TestNode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use continuo::config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -186,6 +188,20 @@ async fn packets_go_out_and_come_back() {
     assert_eq!((public.status, public.json()["error"].as_str()), (401, Some("Invalid API key")));
 }
 
+/// A snapshot of version 2: a line per message between a head and an index.
+fn in_lines(messages: &[&str]) -> Vec<u8> {
+    let mut text = "{\"v\":2,\"savedAt\":1,\"state\":{\"secret\":1}}\n".to_owned();
+    let (mut ids, mut offsets) = (Vec::new(), vec![text.len()]);
+    for message in messages {
+        let id = serde_json::from_str::<serde_json::Value>(message).unwrap()["id"].clone();
+        text.push_str(&format!("{{\"id\":{id},\"final\":true,\"message\":{message}}}\n"));
+        ids.push(id);
+        offsets.push(text.len());
+    }
+    let footer = serde_json::json!({ "ids": ids, "offsets": offsets, "lastOutEventId": "9" }).to_string();
+    format!("{text}{footer}\n#tt2:{:016}\n", footer.len()).into_bytes()
+}
+
 #[tokio::test]
 async fn a_transcript_is_read_in_pages() {
     let node = TestNode::start().await;
@@ -200,15 +216,22 @@ async fn a_transcript_is_read_in_pages() {
     let write = snapshot_url(&node, KEY, "PUT", "chat").await;
     http(&node, &format!("PUT {write}\nContent-Type: application/json"), snapshot.as_bytes()).await;
     let page = transcript("?limit=2").await;
-    assert_eq!(
-        String::from_utf8(page.body).unwrap(),
-        r#"{"messages":[{"id":"m4", "n":4.0},{"id":"m5", "n":5.0}],"state":null,"cursors":{"lastOutEventId":"9"},"nextCursor":"m4"}"#
-    );
+    let newest = r#"{"messages":[{"id":"m4", "n":4.0},{"id":"m5", "n":5.0}],"state":null,"cursors":{"lastOutEventId":"9"},"nextCursor":"m4"}"#;
+    assert_eq!(String::from_utf8(page.body).unwrap(), newest);
     assert_eq!(transcript("?limit=2&before=m4").await.json()["nextCursor"], "m2");
     let oldest = transcript("?limit=2&before=m2").await.json();
     assert_eq!((oldest["messages"][0]["id"].as_str(), oldest.get("nextCursor")), (Some("m1"), None));
     assert_eq!(transcript("?limit=1001").await.status, 400);
-    assert_eq!(transcript("?before=nobody").await.status, 400);
+    assert_eq!(transcript("?before=nobody").await.body, transcript("?before=m1").await.body, "nothing is before it");
+
+    let lines = in_lines(&messages.iter().map(String::as_str).collect::<Vec<_>>());
+    http(&node, &format!("PUT {write}"), &lines).await;
+    assert_eq!(String::from_utf8(transcript("?limit=2").await.body).unwrap(), newest);
+    assert_eq!(transcript("?limit=2&before=m2").await.json(), oldest);
+    for cut in [lines.len() - 1, lines.len() / 2, 10] {
+        http(&node, &format!("PUT {write}"), &lines[..cut]).await;
+        assert_eq!(transcript("?limit=2").await.status, 502, "cut to {cut}");
+    }
 
     http(&node, &format!("PUT {write}"), b"line one\nline two\n").await;
     let unreadable = transcript("").await;
@@ -217,6 +240,77 @@ async fn a_transcript_is_read_in_pages() {
     let public =
         http(&node, &format!("GET /api/v1/sessions/chat/transcript\nAuthorization: Bearer {token}"), b"").await;
     assert_eq!(public.status, 401);
+}
+
+#[tokio::test]
+async fn blobs_lie_in_a_bucket_where_there_is_one() {
+    let mut server = S3Server::start().await;
+    let s3 = config::S3 {
+        endpoint: server.endpoint.clone(),
+        bucket: BUCKET.into(),
+        access_key: ACCESS_KEY.to_owned().into(),
+        secret_key: SECRET_KEY.to_owned().into(),
+        ..config::S3::default()
+    };
+    let missing = config::S3 { bucket: "other".into(), ..s3.clone() };
+    let refused = TestNode::refused(|config| config.blobs.s3 = Some(missing)).await;
+    assert!(refused.contains("has no bucket other; make it"), "{refused}");
+
+    let node = TestNode::start_with(|config| config.blobs.s3 = Some(s3)).await;
+    let id = node.client().await.create(Some("chat")).await.session.unwrap().id;
+    // So many that their index alone is more than what is looked at first.
+    let message = |n| format!(r#"{{"id":"m{n}","text":"{}"}}"#, "x".repeat(300));
+    let messages: Vec<String> = (0..6_000).map(message).collect();
+    let snapshot = in_lines(&messages.iter().map(String::as_str).collect::<Vec<_>>());
+    let (write, read) = (snapshot_url(&node, KEY, "PUT", "chat").await, snapshot_url(&node, KEY, "GET", "chat").await);
+    assert_eq!(http(&node, &format!("GET {read}"), b"").await.status, 404);
+    assert_eq!(http(&node, &format!("PUT {write}\nContent-Type: a/b"), &snapshot).await.status, 200);
+    let got = http(&node, &format!("GET {read}"), b"").await;
+    assert!(got.header("content-type") == Some("a/b") && got.body == snapshot, "{}", got.head);
+    let transcript = format!("GET /api/v1/sessions/chat/transcript?limit=2&before=m7\nAuthorization: Bearer {KEY}");
+    let page = http(&node, &transcript, b"").await.json();
+    assert_eq!((page["messages"][1]["id"].as_str(), page["nextCursor"].as_str()), (Some("m6"), Some("m5")));
+
+    let object = server.directory.path().join(BUCKET).join("snapshots").join(format!("env_dev.{id}"));
+    assert_eq!(std::fs::read(&object).unwrap(), snapshot);
+    let delete = format!("DELETE /api/v1/sessions/chat\nAuthorization: Bearer {KEY}");
+    assert_eq!(http(&node, &delete, b"").await.status, 204);
+    assert!(!object.exists());
+
+    node.client().await.create(Some("chat")).await;
+    let write = snapshot_url(&node, KEY, "PUT", "chat").await;
+    server.stop().await;
+    let failed = http(&node, &format!("PUT {write}"), b"x").await;
+    assert_eq!((failed.status, failed.json()["error"].as_str().is_some()), (503, true), "{}", failed.head);
+    assert_eq!(http(&node, &transcript, b"").await.status, 502);
+}
+
+#[tokio::test]
+async fn a_url_is_for_browsers_too_and_head_says_what_get_would_send() {
+    let node = TestNode::start().await;
+    node.client().await.create(Some("mine")).await;
+    let (write, read) = (snapshot_url(&node, KEY, "PUT", "mine").await, snapshot_url(&node, KEY, "GET", "mine").await);
+    let origin = "Origin: https://app.example";
+    let preflight = format!(
+        "OPTIONS {write}\n{origin}\nAccess-Control-Request-Method: PUT\nAccess-Control-Request-Headers: content-type"
+    );
+    let allowed = http(&node, &preflight, b"").await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-headers")), (200, Some("content-type")));
+    assert!(allowed.header("access-control-allow-methods").unwrap().contains("PUT"));
+    assert_eq!(http(&node, &format!("HEAD {read}"), b"").await.status, 404);
+    let put = http(&node, &format!("PUT {write}\n{origin}\nContent-Type: a/b"), b"hello").await;
+    assert_eq!((put.status, put.header("access-control-allow-origin")), (200, Some("https://app.example")));
+    let got = http(&node, &format!("GET {read}\n{origin}"), b"").await;
+    assert_eq!(
+        (got.body.as_slice(), got.header("access-control-allow-origin")),
+        (&b"hello"[..], Some("https://app.example"))
+    );
+    let head = http(&node, &format!("HEAD {read}"), b"").await;
+    let said = |answer: &Answer| ["content-type", "content-length"].map(|name| answer.header(name).map(str::to_owned));
+    assert_eq!((head.status, head.body.len(), said(&head)), (200, 0, said(&got)));
+    assert_eq!(http(&node, &format!("HEAD {write}"), b"").await.status, 403, "the other method");
+    let refused = http(&node, &format!("GET {write}\n{origin}"), b"").await;
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, Some("https://app.example")));
 }
 
 #[tokio::test]

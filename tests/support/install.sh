@@ -1,8 +1,10 @@
-# What the tests need beside Rust: Python with venv, Node.js with npm, and from their registries the pinned clients.
+# What the tests need beside Rust: Python with venv, Node.js with npm, and from their registries the pinned clients and an
+# S3-compatible server.
 # Sourced by tests/run.
 
 # The SDK asks for this much.
 NODE_MAJOR_MIN=18
+S3S_FS_VERSION=0.14.1
 
 install() {
     need_rust
@@ -15,6 +17,7 @@ install() {
     has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
     install_python_clients
     install_node_clients
+    install_s3_server
 }
 
 has_python() { python3 -c 'import ensurepip, sys, venv; assert sys.version_info >= (3, 11)' >/dev/null 2>&1; }
@@ -52,6 +55,14 @@ install_node_clients() {
     if cmp -s $folder/package-lock.json "$stamp"; then return; fi
     (cd $folder && npm ci --no-audit --no-fund --loglevel=error)
     cp $folder/package-lock.json "$stamp"
+}
+
+# A real S3-compatible server over a directory, for what blobs promise in a bucket. Built without optimisation: about a minute.
+install_s3_server() {
+    if [[ $("$CONTINUO_S3_SERVER" --version 2>/dev/null) == "s3s-fs $S3S_FS_VERSION" ]]; then return; fi
+    cargo install s3s-fs --version "$S3S_FS_VERSION" --features binary --locked --debug --quiet --force \
+        --root "$WORK/s3" --target-dir "$WORK/s3-build"
+    rm -rf "$WORK/s3-build"
 }
 
 give_up() {

@@ -3,7 +3,9 @@
 use axum::{extract::State, response::Response};
 use continuo_proto::{
     Api,
-    v1::{BlobTarget, PresignGetRequest, PresignPutRequest, blob_target::Target},
+    v1::{
+        BlobTarget, PresignGetRequest, PresignGetResponse, PresignPutRequest, RunField, RunValue, blob_target::Target,
+    },
 };
 use http::StatusCode;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use crate::{
     error::{Failure, Route},
     json,
     paths::Params,
+    validate::{Issue, Step},
 };
 
 pub(crate) async fn put_snapshot<A: Api>(
@@ -53,16 +56,37 @@ pub(crate) async fn get_packet<A: Api>(
     to_get(&gateway, &caller, &base, Target::Packet(params.get("packet")?)).await
 }
 
-/// Where a packet can be fetched; none for a caller who may not, or when no URL can be made now.
-pub(super) async fn packet_url<A: Api>(
+pub(crate) async fn get_run_packet<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    base: BaseUrl,
+    params: Params,
+) -> Result<Response, Failure> {
+    let field = match params.get("field")?.as_str() {
+        "payload" => RunField::Payload,
+        "output" => RunField::Output,
+        _ => {
+            let issue = Issue::new("invalid_enum_value", vec![Step::key("field")], "Expected 'payload' | 'output'");
+            return Err(Failure::params(vec![issue]));
+        }
+    };
+    to_get(&gateway, &caller, &base, of_run(params.get("run")?, field)).await
+}
+
+/// Where a value of a run that lies in a packet can be fetched; none when no URL can be made now.
+pub(super) async fn run_value_url<A: Api>(
     gateway: &Gateway<A>,
     caller: &Caller,
     base: &BaseUrl,
-    path: &str,
+    run_id: &str,
+    field: RunField,
 ) -> Option<String> {
-    let target = Some(BlobTarget { target: Some(Target::Packet(path.to_owned())) });
-    let answer = gateway.api.presign_get(caller.request(PresignGetRequest { target })).await.ok()?;
-    Some(base.join(&answer.get_ref().url_path))
+    let answer = presigned(gateway, caller, of_run(run_id.to_owned(), field)).await.ok()?;
+    Some(base.join(&answer.url_path))
+}
+
+fn of_run(run_id: String, field: RunField) -> Target {
+    Target::Run(RunValue { run_id, field: field.into() })
 }
 
 async fn to_put<A: Api>(
@@ -82,9 +106,18 @@ async fn to_get<A: Api>(
     base: &BaseUrl,
     target: Target,
 ) -> Result<Response, Failure> {
-    let request = caller.request(PresignGetRequest { target: Some(BlobTarget { target: Some(target) }) });
-    let answer = gateway.api.presign_get(request).await.map_err(|s| Failure::of(&s, Route::PresignGet))?.into_inner();
+    let answer = presigned(gateway, caller, target).await?;
     Ok(signed(base, &answer.url_path, answer.storage_path.as_deref()))
+}
+
+async fn presigned<A: Api>(
+    gateway: &Gateway<A>,
+    caller: &Caller,
+    target: Target,
+) -> Result<PresignGetResponse, Failure> {
+    let request = caller.request(PresignGetRequest { target: Some(BlobTarget { target: Some(target) }) });
+    let answer = gateway.api.presign_get(request).await.map_err(|s| Failure::of(&s, Route::PresignGet))?;
+    Ok(answer.into_inner())
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use continuo_proto::{
     Api,
-    v1::{AddRunTagsRequest, CancelRunRequest, GetRunRequest, ListRunsRequest},
+    v1::{AddRunTagsRequest, CancelRunRequest, GetRunRequest, ListRunsRequest, RunField},
 };
 use http::StatusCode;
 use serde_json::{json, value::RawValue};
@@ -33,25 +33,13 @@ pub(crate) async fn get<A: Api>(
     let request = caller.request(GetRunRequest { run_id: params.get("run")? });
     let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
     let run = answer.run.unwrap_or_default();
-    let payload_url = stored_url(&gateway, &caller, &base, &run.payload_type, &run.payload).await;
-    let (output_type, output) = (run.output_type.as_deref(), run.output.as_deref());
-    let output_url =
-        stored_url(&gateway, &caller, &base, output_type.unwrap_or_default(), output.unwrap_or_default()).await;
+    let url = async |content_type: &str, field: RunField| match content_type {
+        STORED => presign::run_value_url(&gateway, &caller, &base, &run.id, field).await,
+        _ => None,
+    };
+    let payload_url = url(&run.payload_type, RunField::Payload).await;
+    let output_url = url(run.output_type.as_deref().unwrap_or_default(), RunField::Output).await;
     Ok(json::response(StatusCode::OK, &RunItem::full(&run, payload_url, output_url)))
-}
-
-/// A payload or an output that was too large to send lies in the packet store.
-async fn stored_url<A: Api>(
-    gateway: &Gateway<A>,
-    caller: &Caller,
-    base: &BaseUrl,
-    content_type: &str,
-    text: &str,
-) -> Option<String> {
-    if content_type != STORED {
-        return None;
-    }
-    presign::packet_url(gateway, caller, base, text).await
 }
 
 pub(crate) async fn list<A: Api>(

@@ -5,7 +5,7 @@ use continuo_proto::{Api, v1::TriggerRunRequest};
 use http::StatusCode;
 use serde_json::{json, value::RawValue};
 
-use super::token_headers;
+use super::{run_json::STORED, token_headers};
 use crate::{
     Gateway,
     auth::Caller,
@@ -70,7 +70,7 @@ fn payload(object: &Object<'_>, payload_type: &str) -> String {
     let text = raw.and_then(json::string);
     match payload_type {
         "" | "application/json" => raw.map(|raw| raw.get().to_owned()).unwrap_or_default(),
-        "application/store" if text.as_deref().unwrap_or_default().is_empty() => {
+        STORED if text.as_deref().unwrap_or_default().is_empty() => {
             let message = "payload must be a non-empty string when options.payloadType is application/store";
             object.problem("payload", message);
             String::new()

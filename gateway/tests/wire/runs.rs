@@ -74,8 +74,13 @@ async fn what_lies_in_the_packet_store_is_told_by_its_url() {
         (&json!("http://h/blobs/g"), &json!("http://h/blobs/g"))
     );
     let asked: Vec<_> = peer.all::<PresignGetRequest>().into_iter().filter_map(|r| r.target?.target).collect();
-    let packet = |path: &str| blob_target::Target::Packet(path.into());
-    assert_eq!(asked, [packet("trigger/in.json"), packet("run_1/out.json")]);
+    let of_run = |field: RunField| blob_target::Target::Run(RunValue { run_id: "run_1".into(), field: field.into() });
+    assert_eq!(asked, [of_run(RunField::Payload), of_run(RunField::Output)]);
+    for field in ["payload", "output"] {
+        let one = call_with(&peer, "GET", &format!("/api/v1/runs/run_1/packets/{field}"), &[("host", "h")], "").await;
+        assert_eq!((one.status, one.json()), (200, json!({ "presignedUrl": "http://h/blobs/g" })));
+    }
+    assert_eq!(call(&peer, "GET", "/api/v1/runs/run_1/packets/other", "").await.status, 400);
 }
 
 #[tokio::test]

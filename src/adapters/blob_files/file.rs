@@ -1,11 +1,15 @@
 //! The bytes of a file: a short head, then the blob.
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use continuo_domain::blob::{CONTENT_TYPE_BYTES_MAX, ContentType};
 use continuo_domain::{Error, Result, error::Cause};
-use continuo_ports::{Blob, BlobBody};
+use continuo_ports::{Blob, BlobBody, HeldBlob};
 use futures_util::{StreamExt, stream};
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
@@ -50,6 +54,40 @@ async fn read_exact(file: &mut File, bytes: &mut [u8]) -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged("it ends too early")),
         Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// An open file, to read parts of.
+pub(crate) struct HeldFile {
+    file: Arc<std::fs::File>,
+    head_bytes: u64,
+    size_bytes: u64,
+}
+
+impl HeldFile {
+    pub(crate) async fn new(mut file: File) -> Result<Self> {
+        let file_bytes = file.metadata().await.map_err(unavailable)?.len();
+        let (_, head_bytes) = read_head(&mut file).await?;
+        let head_bytes = head_bytes as u64;
+        let file = Arc::new(file.into_std().await);
+        Ok(Self { file, head_bytes, size_bytes: file_bytes.saturating_sub(head_bytes) })
+    }
+}
+
+#[async_trait]
+impl HeldBlob for HeldFile {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Option<Bytes>> {
+        let (file, at) = (self.file.clone(), self.head_bytes + range.start);
+        let length = usize::try_from(range.end - range.start).map_err(Error::internal)?;
+        let read = move || {
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, at).map(|()| Some(bytes.into()))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(Error::internal)?.map_err(unavailable)
     }
 }
 

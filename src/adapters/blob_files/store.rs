@@ -1,17 +1,18 @@
 //! The `BlobStore` port on files.
 
 use crate::draft::{Draft, NotPublished, sync_directory, sync_parent};
-use crate::file::{self, unavailable};
+use crate::file::{self, HeldFile, unavailable};
 use async_trait::async_trait;
 use continuo_domain::blob::{BlobKey, BlobKind, ContentType};
-use continuo_domain::{EnvironmentId, Error, Result, SessionId, error::Cause};
-use continuo_ports::{Blob, BlobBody, BlobStore};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, error::Cause};
+use continuo_ports::{Blob, BlobBody, BlobStore, HeldBlob};
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 use tokio::fs::File;
 
 const SNAPSHOTS: &str = "snapshots";
@@ -51,6 +52,14 @@ impl BlobFiles {
         self.directory.join(SNAPSHOTS).join(format!("{environment}.{session}"))
     }
 
+    async fn open_file(&self, key: &BlobKey) -> Result<Option<File>> {
+        match File::open(self.path(key)).await {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
     async fn draft(&self) -> Result<Draft> {
         let number = self.next_draft.fetch_add(1, Ordering::Relaxed);
         Draft::create(self.directory.join(DRAFTS).join(number.to_string())).await.map_err(unavailable)
@@ -72,10 +81,16 @@ impl BlobStore for BlobFiles {
     }
 
     async fn get(&self, key: &BlobKey) -> Result<Option<Blob>> {
-        match File::open(self.path(key)).await {
-            Ok(opened) => file::blob(opened).await.map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
+        match self.open_file(key).await? {
+            Some(opened) => file::blob(opened).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn hold(&self, key: &BlobKey) -> Result<Option<Box<dyn HeldBlob>>> {
+        match self.open_file(key).await? {
+            Some(opened) => Ok(Some(Box::new(HeldFile::new(opened).await?))),
+            None => Ok(None),
         }
     }
 
@@ -89,6 +104,26 @@ impl BlobStore for BlobFiles {
         }
         sync_parent(path).await.map_err(|error| Error::OutcomeUnknown(Cause::new(error)))
     }
+
+    async fn delete_packets(&self, put_before: Timestamp) -> Result<u64> {
+        let directory = self.directory.join(PACKETS);
+        // Nothing is synced: what a power loss brings back is deleted again.
+        let delete = move || remove_older(&directory, put_before);
+        tokio::task::spawn_blocking(delete).await.map_err(Error::internal)?.map_err(unavailable)
+    }
+}
+
+fn remove_older(directory: &Path, put_before: Timestamp) -> io::Result<u64> {
+    let mut removed = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let put_at = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if i64::try_from(put_at.as_millis()).is_ok_and(|put_at| put_at < put_before.0) {
+            fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 fn hex(bytes: &[u8]) -> String {

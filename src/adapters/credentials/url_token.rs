@@ -3,17 +3,20 @@
 //! Signed with a key of the server that signs nothing else, so that it is worth nothing as another kind of token, nor another
 //! kind as this one; read without any look-up.
 //!
-//! Payload: version (1 byte), method (1 byte: 0 get, 1 put), expires_at ms (i64, big-endian), then the key's text.
+//! Payload: version (1 byte), method (1 byte: 0 get, 1 put), expires_at ms (i64), the run it is bound to, then the key's text. The run
+//! is its id as a length byte and text, its version (u64) and lease (u64), of length 0 and nothing more if it is bound to none.
+//! Numbers are big-endian.
 
 use crate::MasterKey;
 use crate::signed::Signed;
 use continuo_domain::blob::{BlobGrant, BlobKey, BlobMethod};
 use continuo_domain::error::CredentialProblem;
-use continuo_domain::{Error, Result, Timestamp};
+use continuo_domain::principal::RunClaim;
+use continuo_domain::{Error, Result, RunId, Timestamp};
 
 /// What the token of every signed URL starts with.
 pub const PREFIX: &str = "tr_blob_";
-const PAYLOAD_VERSION: u8 = 1;
+const PAYLOAD_VERSION: u8 = 2;
 const GET: u8 = 0;
 const PUT: u8 = 1;
 
@@ -46,6 +49,16 @@ fn encode(grant: &BlobGrant) -> Vec<u8> {
     };
     let mut payload = vec![PAYLOAD_VERSION, method];
     payload.extend(grant.expires_at.0.to_be_bytes());
+    match &grant.run {
+        None => payload.push(0),
+        Some(claim) => {
+            // Ids are at most 64 bytes; a longer one, should it ever be, makes a token that does not read and not one that lies.
+            payload.push(u8::try_from(claim.run.as_str().len()).unwrap_or(u8::MAX));
+            payload.extend(claim.run.as_str().as_bytes());
+            payload.extend(claim.version.to_be_bytes());
+            payload.extend(claim.lease.to_be_bytes());
+        }
+    }
     payload.extend(grant.key.to_string().into_bytes());
     payload
 }
@@ -57,9 +70,25 @@ fn decode(payload: &[u8]) -> Option<BlobGrant> {
         PUT => BlobMethod::Put,
         _ => return None,
     };
-    let (expires_at, key) = rest.split_first_chunk()?;
+    let (expires_at, rest) = rest.split_first_chunk()?;
+    let (run, key) = take_run(rest)?;
     let key = BlobKey::parse(std::str::from_utf8(key).ok()?).ok()?;
-    Some(BlobGrant { method, key, expires_at: Timestamp(i64::from_be_bytes(*expires_at)) })
+    let run = run.map(|(run, version, lease)| RunClaim { run, session: key.session().cloned(), version, lease });
+    Some(BlobGrant { method, key, run, expires_at: Timestamp(i64::from_be_bytes(*expires_at)) })
+}
+
+type Run = (RunId, u64, u64);
+
+fn take_run(bytes: &[u8]) -> Option<(Option<Run>, &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    if length == 0 {
+        return Some((None, rest));
+    }
+    let (run, rest) = rest.split_at_checked(usize::from(length))?;
+    let (version, rest) = rest.split_first_chunk()?;
+    let (lease, rest) = rest.split_first_chunk()?;
+    let run = RunId::parse(std::str::from_utf8(run).ok()?).ok()?;
+    Some((Some((run, u64::from_be_bytes(*version), u64::from_be_bytes(*lease))), rest))
 }
 
 #[cfg(test)]
@@ -68,8 +97,7 @@ mod tests {
     use crate::run_token::RunTokens;
     use base64::{Engine, engine::general_purpose::STANDARD};
     use continuo_domain::blob::{BlobKind, PacketPath};
-    use continuo_domain::principal::RunClaim;
-    use continuo_domain::{EnvironmentId, RunId, SessionId};
+    use continuo_domain::{EnvironmentId, SessionId};
     use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -84,7 +112,7 @@ mod tests {
 
     fn grant(kind: BlobKind) -> BlobGrant {
         let key = BlobKey { environment: EnvironmentId::from_body("e1"), kind };
-        BlobGrant { method: BlobMethod::Put, key, expires_at: NOW.plus_ms(1) }
+        BlobGrant { method: BlobMethod::Put, key, run: None, expires_at: NOW.plus_ms(1) }
     }
 
     fn snapshot() -> BlobGrant {
@@ -99,7 +127,10 @@ mod tests {
     fn what_was_signed_reads_back() {
         let packet = grant(BlobKind::Packet(PacketPath::parse("run_1/ü b.json").unwrap()));
         let get = BlobGrant { method: BlobMethod::Get, ..snapshot() };
-        for grant in [snapshot(), packet, get] {
+        let session = Some(SessionId::from_body("s1"));
+        let claim = RunClaim { run: RunId::from_body("r1"), session, version: 3, lease: u64::MAX };
+        let of_run = BlobGrant { run: Some(claim), ..snapshot() };
+        for grant in [snapshot(), packet, get, of_run] {
             let token = tokens(1).sign(&grant);
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)), "{token}");
             assert_eq!(tokens(1).verify(&token, NOW).unwrap(), grant);

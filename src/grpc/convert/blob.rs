@@ -3,10 +3,10 @@
 use super::{named, session};
 use bytes::Bytes;
 use continuo_domain::blob::{ContentType, PacketPath};
-use continuo_domain::{Error, Result, Violation};
+use continuo_domain::{Error, Result, RunId, Violation};
 use continuo_ports::{Blob, BlobBody};
 use continuo_proto::{BLOBS_PATH, v1};
-use continuo_usecases::{BlobTarget, SignedUrl, Upload};
+use continuo_usecases::{BlobTarget, RunValue, SignedUrl, Upload};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use tonic::Status;
@@ -19,7 +19,21 @@ pub(crate) fn parse_target(wire: Option<v1::BlobTarget>) -> Result<BlobTarget> {
     match wire.and_then(|wire| wire.target) {
         Some(Target::Session(text)) => session::parse_ref("target.session", &text).map(BlobTarget::Snapshot),
         Some(Target::Packet(text)) => named("target.packet", PacketPath::parse(&text)).map(BlobTarget::Packet),
-        None => Err(Violation::new("target", "must name a session or a packet").into()),
+        Some(Target::Run(wire)) => {
+            let run = named("target.run.run_id", RunId::parse(&wire.run_id))?;
+            Ok(BlobTarget::OfRun(run, parse_run_value(wire.field())?))
+        }
+        None => Err(Violation::new("target", "must name a session, a packet or a run").into()),
+    }
+}
+
+fn parse_run_value(field: v1::RunField) -> Result<RunValue> {
+    match field {
+        v1::RunField::Payload => Ok(RunValue::Payload),
+        v1::RunField::Output => Ok(RunValue::Output),
+        v1::RunField::Unspecified => {
+            Err(Violation::new("target.run.field", "must be the payload or the output").into())
+        }
     }
 }
 

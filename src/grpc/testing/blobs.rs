@@ -1,7 +1,7 @@
 //! Blobs through the services: two steps, and nobody else's.
 
 use super::harness::{Node, bad_fields, by, reason};
-use super::work::{hear, hello};
+use super::work::{hear, hello, say};
 use continuo_domain::blob::SNAPSHOT_BYTES_MAX;
 use continuo_proto::v1::blob_target::Target;
 use continuo_proto::v1::{self, PutBlobRequest};
@@ -215,5 +215,60 @@ async fn a_run_has_its_own_sessions_snapshot_and_packets() {
         assert_eq!(reason(&to_put(&node, &run_token, session(name)).await.unwrap_err()), "PERMISSION_DENIED");
         let refused = node.sessions().get_transcript(by(&run_token, ask(name))).await.unwrap_err();
         assert_eq!(reason(&refused), "PERMISSION_DENIED");
+    }
+}
+
+#[tokio::test]
+async fn a_run_has_its_payload_and_its_output_in_packets() {
+    let node = Node::start().await;
+    let of_run = |run_id: &str, field: v1::RunField| {
+        let value = v1::RunValue { run_id: run_id.into(), field: field.into() };
+        Some(v1::BlobTarget { target: Some(Target::Run(value)) })
+    };
+    let to_write = to_put(&node, &node.root_key, packet("x/payload.json")).await.unwrap();
+    put(&node, &to_write, whole("payload")).await.unwrap();
+    let trigger = v1::TriggerRunRequest {
+        task_identifier: "agent".into(),
+        payload: "x/payload.json".into(),
+        payload_type: "application/store".into(),
+        ..Default::default()
+    };
+    let made = node.runs().trigger_run(node.key(trigger)).await.unwrap().into_inner();
+    let (id, reader) = (made.run.unwrap().id, made.public_access_token);
+    let early = to_get(&node, &reader, of_run(&id, v1::RunField::Output)).await.unwrap_err();
+    assert_eq!(reason(&early), "BLOB_NOT_FOUND");
+    let nothing = to_get(&node, &reader, of_run(&id, v1::RunField::Unspecified)).await.unwrap_err();
+    assert_eq!(bad_fields(&nothing), ["target.run.field"]);
+    assert_eq!(
+        bad_fields(&to_get(&node, &reader, of_run("x", v1::RunField::Output)).await.unwrap_err()),
+        ["target.run.run_id"]
+    );
+    let to_write = to_put(&node, &node.root_key, of_run(&id, v1::RunField::Payload)).await.unwrap_err();
+    assert_eq!(bad_fields(&to_write), ["target.run"]);
+
+    let (worker, inbound) = tokio::sync::mpsc::channel(8);
+    let inbound = tokio_stream::wrappers::ReceiverStream::new(inbound);
+    let mut events = node.workers().work(node.key(inbound)).await.unwrap().into_inner();
+    worker.send(hello()).await.unwrap();
+    let assignment = loop {
+        if let v1::work_response::Message::Assignment(assignment) = hear(&mut events).await {
+            break assignment;
+        }
+    };
+    let lease = Some(v1::LeaseRef { run_id: id.clone(), lease: assignment.lease });
+    worker.send(say(v1::work_request::Message::Started(v1::AttemptStarted { lease: lease.clone() }))).await.unwrap();
+    let to_read = to_get(&node, &assignment.run_token, packet("x/payload.json")).await.unwrap();
+    assert_eq!(get(&node, &to_read).await.unwrap().1, "payload");
+    let to_write = to_put(&node, &assignment.run_token, packet("x/output.json")).await.unwrap();
+    put(&node, &to_write, whole("output")).await.unwrap();
+    let (output, output_type) = (Some("x/output.json".into()), "application/store".into());
+    let done = v1::AttemptCompleted { lease, output, output_type };
+    worker.send(say(v1::work_request::Message::Completed(done))).await.unwrap();
+    drop(worker);
+    while events.message().await.unwrap().is_some() {}
+
+    for (field, body) in [(v1::RunField::Payload, "payload"), (v1::RunField::Output, "output")] {
+        let to_read = to_get(&node, &reader, of_run(&id, field)).await.unwrap();
+        assert_eq!(get(&node, &to_read).await.unwrap(), ("text/plain".into(), body.into()));
     }
 }

@@ -51,6 +51,7 @@ impl Node {
             index: sql.clone(),
             runs: sql.clone(),
             channels: Arc::new(EmbeddedLog::open(options).unwrap()),
+            blobs: Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap()),
             registry: Arc::new(InProcessRegistry::new(clock.clone())),
             tokens: credentials.clone(),
             environments: sql.clone(),
@@ -59,8 +60,7 @@ impl Node {
         };
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let core = Core::new(ports, Settings::default(), stopping.clone());
-        let files = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
-        let blobs = Blobs::new(core.clone(), files, credentials.clone());
+        let blobs = Blobs::new(core.clone(), credentials.clone());
         let services = Services::new(core, blobs, tasks.clone());
         let admin = Admin::new(Administration::new(sql, credentials, clock, ids), Some(ADMIN_KEY));
         let Grpc { router, health } = router(services.clone(), admin, Limits::default()).await.unwrap();

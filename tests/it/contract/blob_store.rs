@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use continuo_domain::blob::{BlobKey, BlobKind, ContentType, PacketPath};
-use continuo_domain::{EnvironmentId, Error, Result, SessionId, Violation};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
 use continuo_ports::BlobStore;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
@@ -37,6 +37,18 @@ macro_rules! blob_store_contract {
             async fn a_reader_keeps_the_version_it_began_with() {
                 let (store, _keep) = $new.await;
                 suite::a_reader_keeps_the_version_it_began_with(&*store).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn a_held_blob_reads_in_parts_and_never_of_another_version() {
+                let (store, _keep) = $new.await;
+                suite::a_held_blob_reads_in_parts_and_never_of_another_version(&*store).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn packets_go_by_their_age() {
+                let (store, _keep) = $new.await;
+                suite::packets_go_by_their_age(&*store).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -137,6 +149,38 @@ pub(crate) async fn a_reader_keeps_the_version_it_began_with(store: &dyn BlobSto
     let rest: Vec<Bytes> = blob.body.try_collect().await.unwrap();
     assert!([&first[..], &rest.concat()].concat() == old, "one version, whole");
     assert_eq!(read(store, &key).await, None);
+}
+
+pub(crate) async fn a_held_blob_reads_in_parts_and_never_of_another_version(store: &dyn BlobStore) {
+    let (key, old) = (snapshot("s"), pattern(2));
+    assert!(store.hold(&key).await.unwrap().is_none());
+    put(store, &key, "a/b", &[&old]).await.unwrap();
+    let held = store.hold(&key).await.unwrap().unwrap();
+    assert_eq!(held.size_bytes(), LARGE_BYTES as u64);
+    for range in [0..0, 0..1, 7..70_001, 5..LARGE_BYTES, LARGE_BYTES - 22..LARGE_BYTES, 0..LARGE_BYTES] {
+        let read = held.read(range.start as u64..range.end as u64).await.unwrap().unwrap();
+        assert!(read == old[range.clone()], "{range:?}");
+    }
+    let is_old_or_nothing = async || held.read(3..9).await.unwrap().is_none_or(|read| read == old[3..9]);
+    put(store, &key, "a/b", &[&pattern(3)]).await.unwrap();
+    assert!(is_old_or_nothing().await, "replaced");
+    store.delete_session(&key.environment, &SessionId::from_body("s")).await.unwrap();
+    assert!(is_old_or_nothing().await, "deleted");
+}
+
+pub(crate) async fn packets_go_by_their_age(store: &dyn BlobStore) {
+    let other = key("f", BlobKind::Packet(PacketPath::parse("a").unwrap()));
+    for key in [&packet("a"), &packet("b/c"), &other, &snapshot("s")] {
+        put(store, key, "", &[b"x"]).await.unwrap();
+    }
+    assert_eq!(store.delete_packets(Timestamp(1_000_000_000_000)).await.unwrap(), 0);
+    assert!(read(store, &other).await.is_some());
+    assert_eq!(store.delete_packets(Timestamp(i64::MAX)).await.unwrap(), 3);
+    for key in [packet("a"), packet("b/c"), other] {
+        assert_eq!(read(store, &key).await, None, "{key}");
+    }
+    assert!(read(store, &snapshot("s")).await.is_some(), "a session's");
+    assert_eq!(store.delete_packets(Timestamp(i64::MAX)).await.unwrap(), 0);
 }
 
 pub(crate) async fn of_concurrent_puts_one_wins_whole<S: BlobStore>(store: Arc<S>) {

@@ -1,6 +1,7 @@
 //! A real node in this process, on a free port and a directory of its own, and clients of it.
 
 pub(crate) mod rest;
+pub(crate) mod s3_server;
 pub(crate) mod token;
 pub(crate) mod worker;
 
@@ -40,6 +41,13 @@ impl TestNode {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(config(dir.path(), change)).await.unwrap();
         Self { url: node.url(), node: Some(node), dir }
+    }
+
+    /// What the operator of a node with these settings is told, which does not start.
+    pub(crate) async fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = Node::start(config(dir.path(), change)).await.err().expect("it started");
+        format!("{refused:#}")
     }
 
     /// Stops the node in good order and starts it again on the same directory.

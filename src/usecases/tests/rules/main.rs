@@ -2,6 +2,7 @@
 //! holds a chosen call before or after it reaches its adapter, and the clock moves only when a test moves it.
 
 mod append;
+mod blobs;
 mod boot;
 mod boot_crashes;
 mod channel_access;

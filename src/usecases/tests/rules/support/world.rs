@@ -2,6 +2,7 @@
 
 use super::gated::Gated;
 use super::{Gates, RunningRun, TestClock, TestWorker, append, input, named, output, text};
+use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey, keys};
 use continuo_database::{Database, SqlStore};
 use continuo_domain::channel::{Appended, ChannelKey, Direction, Fence, NewRecord, ReadFrom, Record};
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) gates: Gates,
     pub(crate) store: Arc<SqlStore>,
     pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) blobs: Arc<BlobFiles>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) stopping: CancellationToken,
     /// The root key of the environment most tests live in.
@@ -52,21 +54,29 @@ impl World {
         let log = Arc::new(tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await.unwrap().unwrap());
         let master_key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
         let credentials = Arc::new(Credentials::new(store.clone(), clock.clone(), master_key));
+        let blobs = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
         let gates = Gates::default();
         let stopping = CancellationToken::new();
         let (core, key) = {
-            let parts = Parts { clock: &clock, store: &store, log: &log, credentials: &credentials, gates: &gates };
+            let parts = Parts {
+                clock: &clock,
+                store: &store,
+                log: &log,
+                blobs: &blobs,
+                credentials: &credentials,
+                gates: &gates,
+            };
             (parts.core(settings, &stopping), root_key("one"))
         };
-        let world = Self { core, clock, gates, store, log, credentials, stopping, key, _dir: dir };
+        let world = Self { core, clock, gates, store, log, blobs, credentials, stopping, key, _dir: dir };
         world.put_environment("one").await;
         world
     }
 
     /// Another replica on the same stores, with signals and a registry of its own.
     pub(crate) fn replica(&self) -> Core {
-        let Self { clock, store, log, credentials, gates, .. } = self;
-        Parts { clock, store, log, credentials, gates }.core(Settings::default(), &CancellationToken::new())
+        let Self { clock, store, log, blobs, credentials, gates, .. } = self;
+        Parts { clock, store, log, blobs, credentials, gates }.core(Settings::default(), &CancellationToken::new())
     }
 
     /// The root key of another environment.
@@ -200,6 +210,7 @@ struct Parts<'a> {
     clock: &'a Arc<TestClock>,
     store: &'a Arc<SqlStore>,
     log: &'a Arc<EmbeddedLog>,
+    blobs: &'a Arc<BlobFiles>,
     credentials: &'a Arc<Credentials>,
     gates: &'a Gates,
 }
@@ -214,6 +225,7 @@ impl Parts<'_> {
             index: self.store.clone(),
             runs: Arc::new(Gated::<dyn RunStore> { inner: self.store.clone(), gates: gates.clone() }),
             channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.log.clone(), gates: gates.clone() }),
+            blobs: self.blobs.clone(),
             registry: Arc::new(Gated::<dyn WaitpointRegistry> { inner: registry, gates: gates.clone() }),
             tokens: self.credentials.clone(),
             environments: self.store.clone(),
