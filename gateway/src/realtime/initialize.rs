@@ -14,14 +14,19 @@ use crate::{
     streams::BASIN,
 };
 
+/// 100 years, the most that the services take.
+const MAX_AGE_SECONDS_MAX: u64 = 3_153_600_000;
+
 pub(crate) async fn initialize<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
     base_url: BaseUrl,
     params: Params,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let channel = params.channel()?;
-    let request = caller.request(InitializeChannelRequest { channel: Some(channel), max_age_seconds: None });
+    let max_age_seconds = max_age_seconds(&headers).filter(|_| !channel.name.is_empty());
+    let request = caller.request(InitializeChannelRequest { channel: Some(channel), max_age_seconds });
     let answer =
         gateway.api.initialize_channel(request).await.map_err(|s| Failure::of(&s, Route::Initialize))?.into_inner();
     let direct_writes = &gateway.options.direct_writes;
@@ -39,4 +44,11 @@ pub(crate) async fn initialize<A: Api>(
         }
     }
     Ok(response)
+}
+
+/// How long a named channel is to keep its records. What cannot be meant is passed over, and so is
+/// `x-channel-delete-on-empty-seconds`: a channel costs nothing when it is empty.
+fn max_age_seconds(headers: &HeaderMap) -> Option<u64> {
+    let seconds = headers.get("x-channel-max-age-seconds")?.to_str().ok()?.trim().parse().ok()?;
+    (1..=MAX_AGE_SECONDS_MAX).contains(&seconds).then_some(seconds)
 }

@@ -35,7 +35,7 @@ pub(super) async fn append<A: Api>(
     let (parts, body) = request.into_parts();
     let sent = media_type(&parts.headers, header::CONTENT_TYPE);
     if sent == FRAMES {
-        return session::session(&gateway, stream, body).await;
+        return session::session(&gateway, stream, parts.version, body).await;
     }
     let Some(encoding) = Encoding::of_body(&parts.headers) else {
         return Err(unsupported("Content-Encoding may be gzip or zstd, or be left out"));

@@ -75,7 +75,7 @@ async fn open<A: Api>(
         Err(status) => return Err(refused(gateway, stream, &status).await),
     };
     let events = Box::pin(read.take_until(gateway.options.stopping.clone().cancelled_owned()));
-    let mut outputs = Box::pin(extent::bounded(events, extent));
+    let mut outputs = Box::pin(extent::bounded(events, extent).fuse());
     match outputs.next().await {
         Some(Ok(Output::Unwritten(tail))) => Err(Refusal::unwritten(tail)),
         Some(Err(refusal)) => Err(refusal),

@@ -17,9 +17,10 @@ use continuo_proto::{
     v1::{ErrorReason, ProduceOpen, ProduceRequest, ProduceResponse, produce_request},
 };
 use futures_util::{Stream, StreamExt, stream};
+use http::Version;
 use http_body_util::BodyExt;
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
 
 use super::{
@@ -30,24 +31,39 @@ use super::{
     message::{AppendAck, AppendInput},
     refusal::Refusal,
 };
-use crate::{Gateway, error};
+use crate::{Gateway, body::discard_rest, error};
 
 pub(super) async fn session<A: Api>(
     gateway: &Gateway<A>,
     stream: super::Stream,
+    version: Version,
     body: Body,
 ) -> Result<Response, Refusal> {
+    // Shared, so that what is left of a refused request can still be read.
+    let body = Arc::new(Mutex::new(body));
     let (ended, end) = oneshot::channel();
     let passed_on = Arc::new(AtomicU64::new(0));
     let open = message(produce_request::Message::Open(ProduceOpen { channel: Some(stream.channel) }));
-    let inputs = Inputs { body, decoder: Decoder::default(), ended: Some(ended), passed_on: passed_on.clone() };
+    let inputs =
+        Inputs { body: body.clone(), decoder: Decoder::default(), ended: Some(ended), passed_on: passed_on.clone() };
     // A node that stops reads no further: what was passed on is brought to its end.
     let appends = inputs.appends().take_until(gateway.options.stopping.clone().cancelled_owned());
     let messages = stream::once(async { Ok(open) }).chain(appends);
     let produced = gateway.api.produce(stream.caller.request(in_process::streaming(messages))).await;
     let acks = produced.map_err(|status| Refusal::of(&status))?.into_inner();
     let answer = Answer { acks: Box::pin(acks), end, passed_on, acknowledged: 0 };
-    Ok(flowing(FRAMES, Body::from_stream(answer.frames())))
+    let rest = stream::once(linger(version, body)).filter_map(|()| async { None });
+    Ok(flowing(FRAMES, Body::from_stream(answer.frames().chain(rest))))
+}
+
+/// In HTTP/1.1 the connection closes with the answer, and a client that is still sending then may never see the last frame.
+async fn linger(version: Version, body: Arc<Mutex<Body>>) {
+    // Services elsewhere may not have let go of it yet.
+    if version < Version::HTTP_2
+        && let Ok(mut body) = body.try_lock()
+    {
+        discard_rest(std::mem::take(&mut *body)).await;
+    }
 }
 
 /// How the client's side came to its end.
@@ -55,7 +71,7 @@ type End = Result<(), Refusal>;
 
 /// The client's side.
 struct Inputs {
-    body: Body,
+    body: Arc<Mutex<Body>>,
     decoder: Decoder,
     ended: Option<oneshot::Sender<End>>,
     passed_on: Arc<AtomicU64>,
@@ -86,7 +102,7 @@ impl Inputs {
             if let Some(frame) = self.decoder.next().map_err(bad_frame)? {
                 return parse(frame).map(Some);
             }
-            match self.body.frame().await {
+            match self.body.lock().await.frame().await {
                 Some(Ok(frame)) => self.decoder.push(&frame.into_data().unwrap_or_default()),
                 None if !self.decoder.is_inside() => return Ok(None),
                 None | Some(Err(_)) => return Err(bad_frame("the request ended within a frame")),

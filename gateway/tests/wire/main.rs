@@ -10,3 +10,4 @@ mod runs;
 mod sessions;
 mod socket;
 mod sse;
+mod streams;

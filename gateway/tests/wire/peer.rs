@@ -26,6 +26,8 @@ struct Inner {
     calls: Vec<(Box<dyn Any + Send>, String)>,
     answers: HashMap<TypeId, Box<dyn Any + Send>>,
     refusal: Option<Status>,
+    /// Of a stream of appends, the number from which on they are refused.
+    refuse_from: u64,
     refuse_authentication: Option<Status>,
     reads: Vec<Result<ReadResponse, Status>>,
     reads_stay_open: bool,
@@ -62,6 +64,12 @@ impl Peer {
     pub(crate) fn refuse(&self, status: Status) -> &Self {
         self.0.lock().unwrap().refusal = Some(status);
         self
+    }
+
+    /// Refuses the append of a stream that would get this number.
+    pub(crate) fn refuse_from(&self, seq_num: u64, status: Status) -> &Self {
+        self.0.lock().unwrap().refuse_from = seq_num;
+        self.refuse(status)
     }
 
     pub(crate) fn refuse_authentication(&self, status: Status) -> &Self {
@@ -280,8 +288,33 @@ impl ChannelService for Peer {
         self.handle(request)
     }
 
-    async fn produce(&self, _: Request<Streaming<ProduceRequest>>) -> Result<Response<Self::ProduceStream>, Status> {
-        Err(Status::unimplemented("not a gateway's call"))
+    /// Each message is recorded as a call, each append acknowledged with the next number, until one is to be refused or a
+    /// message cannot be had.
+    async fn produce(
+        &self,
+        request: Request<Streaming<ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        let authorization = bearer_alone(&request);
+        let (peer, incoming) = (self.clone(), request.into_inner());
+        let acks = stream::try_unfold((incoming, 0), move |(mut incoming, seq_num)| {
+            let (peer, authorization) = (peer.clone(), authorization.clone());
+            async move {
+                while let Some(message) = incoming.message().await? {
+                    let mut inner = peer.0.lock().unwrap();
+                    inner.calls.push((Box::new(message.clone()), authorization.clone()));
+                    let Some(produce_request::Message::Append(append)) = message.message else { continue };
+                    if let Some(status) = inner.refusal.clone().filter(|_| seq_num >= inner.refuse_from) {
+                        return Err(status);
+                    }
+                    let after = seq_num + append.records.len() as u64;
+                    let at = |seq_num| Some(Position { seq_num, timestamp_ms: 7 });
+                    let ack = AppendResponse { start: at(seq_num), end: at(after), tail: at(after), repeated: false };
+                    return Ok(Some((ProduceResponse { ack: Some(ack) }, (incoming, after))));
+                }
+                Ok(None)
+            }
+        });
+        Ok(Response::new(Box::pin(acks)))
     }
 
     async fn attach(&self, _: Request<Streaming<AttachRequest>>) -> Result<Response<Self::AttachStream>, Status> {

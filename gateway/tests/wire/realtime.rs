@@ -169,11 +169,28 @@ async fn initialise_names_a_stream_of_our_own_and_its_credential() {
     ] {
         assert_eq!(answer.header(name), Some(value));
     }
-    assert_eq!(peer.the::<InitializeChannelRequest>().channel.unwrap().name, "tools");
+    let asked = peer.the::<InitializeChannelRequest>();
+    assert_eq!((&*asked.channel.unwrap().name, asked.max_age_seconds), ("tools", None));
     let public = Options { public_base_url: Some("https://public.example/".into()), ..Options::default() };
     let answer = send(gateway(&peer, public), request("PUT", path, &[("host", "here:1")], "")).await;
     assert_eq!(answer.header("x-s2-endpoint"), Some("https://public.example/v1"));
 
     peer.refuse(Status::permission_denied("no"));
     assert_eq!(send(router, request("PUT", path, &[], "")).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_named_channel_may_be_told_how_long_it_keeps_its_records() {
+    let asked = async |path, seconds| {
+        let peer = Peer::key();
+        let headers = [("x-channel-max-age-seconds", seconds), ("x-channel-delete-on-empty-seconds", "60")];
+        assert_eq!(call_with(&peer, "PUT", path, &headers, "").await.status, 202);
+        peer.the::<InitializeChannelRequest>().max_age_seconds
+    };
+    let named = "/realtime/v1/sessions/s/channels/tools/out";
+    assert_eq!(asked(named, "3600").await, Some(3_600));
+    for malformed in ["", "0", "-1", "1.5", "1h", "3153600001", "99999999999999999999"] {
+        assert_eq!(asked(named, malformed).await, None, "{malformed}");
+    }
+    assert_eq!(asked("/realtime/v1/sessions/s/out", "3600").await, None);
 }
