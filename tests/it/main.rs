@@ -17,5 +17,6 @@ mod resume;
 mod sessions;
 mod settled;
 mod shutdown;
+mod streams;
 mod support;
 mod waits;

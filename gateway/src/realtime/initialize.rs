@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use continuo_proto::{Api, v1::InitializeChannelRequest};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
     Gateway,

@@ -48,7 +48,9 @@ pub(super) async fn session<A: Api>(
         Inputs { body: body.clone(), decoder: Decoder::default(), ended: Some(ended), passed_on: passed_on.clone() };
     // A node that stops reads no further: what was passed on is brought to its end.
     let appends = inputs.appends().take_until(gateway.options.stopping.clone().cancelled_owned());
-    let messages = stream::once(async { Ok(open) }).chain(appends);
+    // The channel is opened with the first append: a refusal then meets a client that waits for an answer to it.
+    let mut open = Some(Ok(open));
+    let messages = appends.flat_map(move |append| stream::iter(open.take().into_iter().chain([append])));
     let produced = gateway.api.produce(stream.caller.request(in_process::streaming(messages))).await;
     let acks = produced.map_err(|status| Refusal::of(&status))?.into_inner();
     let answer = Answer { acks: Box::pin(acks), end, passed_on, acknowledged: 0 };
@@ -148,10 +150,10 @@ where
                     let ack = AppendAck::from(ack.ack.unwrap_or_default());
                     return Some((Ok(frame::message(&ack)?), Some(answer)));
                 }
-                Some(Err(status)) => answer.refusal(&status),
-                None => match answer.end.try_recv() {
-                    Ok(Ok(())) => return None,
-                    Ok(Err(refusal)) => refusal,
+                Some(Err(status)) if answer.passed_on() > 0 => answer.refusal(&status),
+                // Nothing was asked of the services, or everything is done.
+                Some(Err(_)) | None => match answer.end.try_recv() {
+                    Ok(end) => end.err()?,
                     // Nobody ended it but the node.
                     Err(_) => answer.stopping(),
                 },
@@ -167,8 +169,12 @@ where
         }
     }
 
+    fn passed_on(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
+    }
+
     /// Is it sure that whatever was not acknowledged did not happen?
     fn stopping(&self) -> Refusal {
-        Refusal::stopping(self.passed_on.load(Ordering::Relaxed) == self.acknowledged)
+        Refusal::stopping(self.passed_on() == self.acknowledged)
     }
 }

@@ -28,6 +28,8 @@ struct Inner {
     refusal: Option<Status>,
     /// Of a stream of appends, the number from which on they are refused.
     refuse_from: u64,
+    /// Of a stream of appends, the number from which on nothing is taken any more.
+    hold_from: Option<u64>,
     refuse_authentication: Option<Status>,
     reads: Vec<Result<ReadResponse, Status>>,
     reads_stay_open: bool,
@@ -70,6 +72,12 @@ impl Peer {
     pub(crate) fn refuse_from(&self, seq_num: u64, status: Status) -> &Self {
         self.0.lock().unwrap().refuse_from = seq_num;
         self.refuse(status)
+    }
+
+    /// Takes no append of a stream that would get this number: a log that is slow.
+    pub(crate) fn hold_from(&self, seq_num: u64) -> &Self {
+        self.0.lock().unwrap().hold_from = Some(seq_num);
+        self
     }
 
     pub(crate) fn refuse_authentication(&self, status: Status) -> &Self {
@@ -299,6 +307,10 @@ impl ChannelService for Peer {
         let acks = stream::try_unfold((incoming, 0), move |(mut incoming, seq_num)| {
             let (peer, authorization) = (peer.clone(), authorization.clone());
             async move {
+                let holds = peer.0.lock().unwrap().hold_from.is_some_and(|from| seq_num >= from);
+                if holds {
+                    std::future::pending::<()>().await;
+                }
                 while let Some(message) = incoming.message().await? {
                     let mut inner = peer.0.lock().unwrap();
                     inner.calls.push((Box::new(message.clone()), authorization.clone()));

@@ -84,7 +84,7 @@ function listening(child, ended, said) {
     ended.then((code) => fail(`ended with ${code}`));
     child.once("error", () => fail("could not be started; build it with: cargo build"));
     createInterface({ input: child.stdout }).on("line", (line) => {
-      const found = /listening on (http:\/\/\S+)/.exec(line);
+      const found = /listening on (https?:\/\/\S+)/.exec(line);
       if (found) {
         clearTimeout(late);
         resolve(found[1].replace(/\/$/, ""));

@@ -26,3 +26,15 @@ export const input = (bodies, conditions) => AppendInput.create([bodies].flat().
 
 /** The records path of a stream. */
 export const recordsPath = (stream) => `/v1/streams/${encodeURIComponent(stream)}/records`;
+
+/** Everything a stream holds from a number on, a page at a time; commands left out. */
+export async function data(stream, from = 0) {
+  const { tail } = await stream.checkTail();
+  const records = [];
+  for (let next = from; next < tail.seqNum; ) {
+    const batch = await stream.read({ start: { from: { seqNum: next } } });
+    records.push(...batch.records.filter(({ headers }) => headers[0]?.[0] !== ""));
+    next = batch.records.at(-1).seqNum + 1;
+  }
+  return records;
+}
