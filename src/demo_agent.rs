@@ -113,6 +113,10 @@ impl Conversation {
             match input {
                 Input::Message(text) if is_upgrade(&text) => return self.hand_over(seq_num).await,
                 Input::Message(text) => self.answer(&text, self.inbox.messages(), Some(seq_num)).await?,
+                Input::Again => {
+                    let text = self.inbox.last_message().to_owned();
+                    self.answer(&text, self.inbox.messages(), Some(seq_num)).await?;
+                }
                 Input::Close => {
                     self.ctx.note_read(seq_num + 1);
                     return Ok(Outcome::Completed(None));

@@ -22,6 +22,7 @@ pub(super) struct Inbox {
     idle: Duration,
     ahead: VecDeque<(u64, Input)>,
     messages: u64,
+    last_message: String,
     last_seq_num: Option<u64>,
     is_caught_up: bool,
 }
@@ -35,6 +36,7 @@ impl Inbox {
             idle,
             ahead: VecDeque::new(),
             messages: 0,
+            last_message: String::new(),
             // Also if retention has taken the record itself.
             last_seq_num: unread_from.checked_sub(1),
             is_caught_up: false,
@@ -44,6 +46,11 @@ impl Inbox {
     /// How many messages the session had, up to the input that was taken last.
     pub(super) fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// The message that was taken last.
+    pub(super) fn last_message(&self) -> &str {
+        &self.last_message
     }
 
     /// The newest record seen.
@@ -65,7 +72,9 @@ impl Inbox {
             }
         }
         let next = self.ahead.pop_front();
-        self.messages += u64::from(matches!(next, Some((_, Input::Message(_)))));
+        if let Some((_, input)) = &next {
+            self.count(input);
+        }
         Ok(next)
     }
 
@@ -95,11 +104,18 @@ impl Inbox {
     fn take_record(&mut self, record: &Record) {
         let input = input::read(&record.body);
         if record.seq_num < self.unread_from {
-            self.messages += u64::from(matches!(input, Input::Message(_)));
+            self.count(&input);
             return;
         }
         self.last_seq_num = Some(record.seq_num);
         self.ahead.push_back((record.seq_num, input));
+    }
+
+    fn count(&mut self, input: &Input) {
+        if let Input::Message(text) = input {
+            self.messages += 1;
+            self.last_message.clone_from(text);
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use serde_json::Value;
 pub(super) enum Input {
     /// Somebody said something; empty if there was a message without text.
     Message(String),
+    /// The last message is to be answered anew.
+    Again,
     /// The answer under way is to end.
     Stop,
     /// The conversation is over.
@@ -38,6 +40,7 @@ fn read_message(payload: &Value) -> Input {
     match (payload["trigger"].as_str(), message_text(payload)) {
         (Some("close"), _) => Input::Close,
         (Some("preload"), None) => Input::Nothing,
+        (Some("regenerate-message"), None) => Input::Again,
         (_, text) => Input::Message(text.unwrap_or_default()),
     }
 }
@@ -107,6 +110,8 @@ mod tests {
             Input::Nothing
         );
         assert_eq!(as_text(json!({"kind": "handover-skip"})), Input::Nothing);
+        let again = json!({"kind": "message", "payload": {"trigger": "regenerate-message", "chatId": "c"}});
+        assert_eq!(as_text(again), Input::Again);
     }
 
     #[test]

@@ -5,7 +5,7 @@ import { Agent, PLAYED, begin, end, words } from "../support/agent.mjs";
 import { AgentChat, use } from "../support/chat.mjs";
 import { Client, unique } from "../support/http.mjs";
 import { startServer } from "../support/server.mjs";
-import { until, within } from "../support/wait.mjs";
+import { within } from "../support/wait.mjs";
 
 let server;
 let client;
@@ -92,7 +92,8 @@ test("tool calls and their results come with the answer", async (t) => {
   const input = await agent.next();
   const call = { toolCallId: "call-1", toolName: "search" };
   await agent.say(...begin("m").slice(0, 2), { type: "tool-input-available", ...call, input: { q: "x" } });
-  await agent.say({ type: "tool-output-available", toolCallId: "call-1", output: ["hit"] }, { type: "text-start", id: "m" });
+  await agent.say({ type: "tool-output-available", toolCallId: "call-1", output: ["hit"] });
+  await agent.say({ type: "text-start", id: "m" });
   await agent.say(...words("m", "One hit."), ...end("m"));
   await agent.turnComplete(input);
   const result = await within(stream.result(), "the answer");
@@ -201,7 +202,7 @@ test("close ends the run of the demo agent, and the conversation may go on in an
   await textOf(await chat.sendMessage("first"));
   const before = (await client.call("GET", `/api/v1/sessions/${chat.id}`)).body.currentRunId;
   assert.equal(await chat.close(), true);
-  await until(async () => (await client.call("GET", `/api/v3/runs/${before}`)).body.status === "COMPLETED", "the run's end");
+  await client.whenRun(before, "COMPLETED");
   assert.equal(await chat.close(), false, "once");
   assert.match(await textOf(await chat.sendMessage("again")), new RegExp(`took over from ${before}`));
 });

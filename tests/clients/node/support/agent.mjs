@@ -1,4 +1,5 @@
 // An agent that the test plays itself: it takes one input at a time and says exactly what it is told to say.
+import { randomUUID } from "node:crypto";
 import { Client, channelPath } from "./http.mjs";
 import { service } from "./grpc.mjs";
 import { subscribe } from "./sse.mjs";
@@ -29,13 +30,14 @@ export class Agent {
 
   /** Writes chunks of a message, as they are. */
   async say(...chunks) {
-    const records = chunks.map((data) => ({ headers: [], body: Buffer.from(JSON.stringify({ data, id: crypto.randomUUID().slice(0, 7) })) }));
-    return this.#append(records);
+    const envelope = (data) => JSON.stringify({ data, id: randomUUID() });
+    return this.#append(chunks.map((data) => ({ headers: [], body: Buffer.from(envelope(data)) })));
   }
 
   async control(subtype, headers = []) {
     const all = [["trigger-control", subtype], ...headers];
-    return this.#append([{ headers: all.map(([name, value]) => ({ name: Buffer.from(name), value: Buffer.from(String(value)) })), body: Buffer.alloc(0) }]);
+    const bytes = ([name, value]) => ({ name: Buffer.from(name), value: Buffer.from(String(value)) });
+    return this.#append([{ headers: all.map(bytes), body: Buffer.alloc(0) }]);
   }
 
   /** The turn is over that answered this input. */
@@ -45,7 +47,8 @@ export class Agent {
 
   /** A whole turn. */
   async answer(input, text, headers) {
-    await this.say(...begin(`answer-${input.seqNum}`), ...words(`answer-${input.seqNum}`, text), ...end(`answer-${input.seqNum}`));
+    const id = `answer-${input.seqNum}`;
+    await this.say(...begin(id), ...words(id, text), ...end(id));
     return this.turnComplete(input, headers);
   }
 
