@@ -1,7 +1,6 @@
 // An agent that the test plays itself: it takes one input at a time and says exactly what it is told to say.
-import { randomUUID } from "node:crypto";
 import { Client, channelPath } from "./http.mjs";
-import { service } from "./grpc.mjs";
+import { sessions } from "./sdk.mjs";
 import { subscribe } from "./sse.mjs";
 import { within } from "./wait.mjs";
 
@@ -12,7 +11,7 @@ export class Agent {
   constructor(server, session) {
     this.session = session;
     this.client = new Client(server);
-    this.channels = service(server, "ChannelService");
+    this.out = sessions.open(session).out;
     this.records = [];
   }
 
@@ -28,21 +27,19 @@ export class Agent {
     return { seqNum, partId: id, ...JSON.parse(data) };
   }
 
-  /** Writes chunks of a message, as they are. */
+  /** Writes chunks of a message, as they are; the number of the last. */
   async say(...chunks) {
-    const envelope = (data) => JSON.stringify({ data, id: randomUUID() });
-    return this.#append(chunks.map((data) => ({ headers: [], body: Buffer.from(envelope(data)) })));
+    const { lastEventId } = await this.out.pipe(ReadableStream.from(chunks)).waitUntilComplete();
+    return Number(lastEventId);
   }
 
-  async control(subtype, headers = []) {
-    const all = [["trigger-control", subtype], ...headers];
-    const bytes = ([name, value]) => ({ name: Buffer.from(name), value: Buffer.from(String(value)) });
-    return this.#append([{ headers: all.map(bytes), body: Buffer.alloc(0) }]);
+  control(subtype, headers = []) {
+    return this.out.writeControl(subtype, headers);
   }
 
   /** The turn is over that answered this input. */
   turnComplete(input, headers = []) {
-    return this.control("turn-complete", [["session-in-event-id", input.seqNum], ...headers]);
+    return this.control("turn-complete", [["session-in-event-id", String(input.seqNum)], ...headers]);
   }
 
   /** A whole turn. */
@@ -52,15 +49,8 @@ export class Agent {
     return this.turnComplete(input, headers);
   }
 
-  async #append(records) {
-    const channel = { session: this.session, direction: "DIRECTION_OUT" };
-    const { start } = await this.channels.call("Append", { channel, records });
-    return start.seqNum;
-  }
-
   close() {
     this.reader?.close();
-    this.channels.close();
   }
 }
 

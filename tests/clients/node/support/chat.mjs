@@ -3,8 +3,8 @@ import { Chat } from "@ai-sdk/react";
 import { unique } from "./http.mjs";
 import { use } from "./sdk.mjs";
 const { AgentChat, TriggerChatTransport } = await import("@trigger.dev/sdk/chat");
-const { chat } = await import("@trigger.dev/sdk/ai");
-export { AgentChat, Chat, TriggerChatTransport, chat, use };
+const { chat, defaultStorage } = await import("@trigger.dev/sdk/ai");
+export { AgentChat, chat, defaultStorage, use };
 
 /**
  * A page with one conversation: the transport, the AI SDK's chat on it, and what the page would keep for its reload.

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 const PROTO = fileURLToPath(new URL("../../../../proto/", import.meta.url));
-const FILES = ["admin_service", "channel_service", "token_service"].map((name) => `continuo/v1/${name}.proto`);
+const FILES = ["admin_service", "token_service"].map((name) => `continuo/v1/${name}.proto`);
 const OPTIONS = { includeDirs: [PROTO], longs: Number, enums: String, oneofs: true };
 const { v1 } = loadPackageDefinition(loadSync(FILES, OPTIONS)).continuo;
 
