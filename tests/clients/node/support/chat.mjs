@@ -4,7 +4,8 @@ import { unique } from "./http.mjs";
 import { use } from "./sdk.mjs";
 const { AgentChat, TriggerChatTransport } = await import("@trigger.dev/sdk/chat");
 const { chat, defaultStorage } = await import("@trigger.dev/sdk/ai");
-export { AgentChat, chat, defaultStorage, use };
+const { chat: headStarts } = await import("@trigger.dev/sdk/chat-server");
+export { AgentChat, chat, defaultStorage, headStarts, use };
 
 /**
  * A page with one conversation: the transport, the AI SDK's chat on it, and what the page would keep for its reload.

@@ -22,10 +22,16 @@ export function stage(...agents) {
 }
 
 class Stage {
-  /** A page with a session for this agent; no run of it is executed yet. */
-  async open(t, agent, options = {}) {
+  /** A page that has not said anything yet. */
+  page(t, agent, options) {
     const page = new Page(this.server, { task: agent.id, ...options });
     t.after(() => page.close());
+    return page;
+  }
+
+  /** A page with a session for this agent; no run of it is executed yet. */
+  async open(t, agent, options) {
+    const page = this.page(t, agent, options);
     await page.transport.preload(page.id);
     return page;
   }
