@@ -200,7 +200,7 @@ impl Core {
         claim: &RunClaim,
         append: Append,
     ) -> Result<Appended> {
-        let own = Fence { version: claim.version, lease: claim.lease, closed: false };
+        let mut own = Fence { version: claim.version, lease: claim.lease, closed: false };
         let mut fencing_token = own.to_token();
         for _ in 0..FENCE_ROUNDS_MAX {
             let attempt = Append { fencing_token: Some(fencing_token.clone()), ..append.clone() };
@@ -211,6 +211,9 @@ impl Core {
             let fence = Fence::of_token(&FencingToken::parse(&current)?);
             if (fence.version, fence.lease) == (own.version, own.lease) && fence.closed {
                 fencing_token = fence.to_token();
+            } else if fence.version == own.version && self.has_only_slept(caller, claim, fence.lease).await? {
+                own = fence;
+                fencing_token = fence.to_token();
             } else if fence.version > own.version && self.may_say_farewell(caller, claim).await? {
                 return self.append_farewell(channel, append, current).await;
             } else {
@@ -218,6 +221,19 @@ impl Core {
             }
         }
         Err(Error::Fenced { fencing_token: fencing_token.as_str().to_owned() })
+    }
+
+    /// Clients keep a stream token while their run sleeps, and go on with it under the lease that it woke with. In a run's first
+    /// attempt no lease that began has ended in another way.
+    async fn has_only_slept(&self, caller: &Principal, claim: &RunClaim, lease: u64) -> Result<bool> {
+        if !caller.writes_directly() || lease <= claim.lease {
+            return Ok(false);
+        }
+        let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
+        Ok(run.is_some_and(|run| {
+            let is_awake = run.status == RunStatus::Executing && run.lease.is_some_and(|held| held.number == lease);
+            is_awake && run.attempt_number == 1
+        }))
     }
 
     /// A run that goes on, or that ended well. One that was canceled or crashed has nothing more to say.

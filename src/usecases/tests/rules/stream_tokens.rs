@@ -5,8 +5,12 @@ use continuo_domain::channel::{Append, Direction, FencingToken, NewRecord};
 use continuo_domain::principal::Principal;
 use continuo_domain::run::RunReason;
 use continuo_domain::session::SessionRef;
+use continuo_domain::waitpoint::Completion;
 use continuo_domain::{Error, Result};
-use continuo_usecases::{AppendRequest, Boot, ChannelTarget, EndAndContinue, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS};
+use continuo_usecases::{
+    AppendRequest, Assigned, Boot, ChannelTarget, EndAndContinue, NewManualWaitpoint, PUBLIC_STREAM_TOKEN_MS,
+    STREAM_TOKEN_MS,
+};
 
 /// Who holds the credential that this caller gets for the channel.
 async fn direct(world: &World, caller: &Principal, target: &ChannelTarget) -> Principal {
@@ -114,6 +118,49 @@ async fn a_runs_direct_writes_are_fenced_as_the_run_is() {
     let its_own = direct(&world, &new.caller, &output).await;
     chunk(&world, &its_own, &output).await.unwrap();
     assert!(is_fenced(&put(&world, &writer, &output, control("turn-complete")).await));
+}
+
+/// Lets the run sleep and wakes it: its assignment under the new lease.
+async fn sleep(world: &World, run: &RunningRun) -> (TestWorker, Assigned) {
+    let waitpoint = world.core.create_waitpoint(&world.key, NewManualWaitpoint::default()).await.unwrap().0.row.id;
+    world.core.suspend(&run.caller, &run.id(), &waitpoint, None).await.unwrap();
+    world.core.complete_waitpoint(&world.key, &waitpoint, Completion::empty()).await.unwrap();
+    let mut worker = world.worker(1).await;
+    let assigned = worker.assigned().await;
+    assert_eq!(assigned.lease.run, run.id());
+    (worker, assigned)
+}
+
+#[tokio::test]
+async fn a_run_that_slept_goes_on_with_the_stream_token_it_has() {
+    let world = World::new().await;
+    world.create("a").await;
+    let output = output(&named("a"));
+    let run = world.start_run().await;
+    let writer = direct(&world, &run.caller, &output).await;
+    let (mut worker, awake) = sleep(&world, &run).await;
+    chunk(&world, &writer, &output).await.unwrap();
+    put(&world, &writer, &output, control("turn-complete")).await.unwrap();
+    assert!(is_fenced(&chunk(&world, &run.caller, &output).await), "its run token is another with every lease");
+    worker.complete(&awake.lease).await;
+    assert!(is_fenced(&chunk(&world, &writer, &output).await), "and it ends with the run");
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_lost_is_not_one_that_slept() {
+    let world = World::new().await;
+    let mut new = new_session(Some("a"));
+    new.trigger_config.max_attempts = Some(2);
+    world.core.create_session(&world.key, new).await.unwrap();
+    let output = output(&named("a"));
+    let first = world.start_run().await;
+    let writer = direct(&world, &first.caller, &output).await;
+    first.worker.lose().await.unwrap();
+    world.clock.advance_ms(1_000);
+    let second = world.start_run().await;
+    assert!(is_fenced(&chunk(&world, &writer, &output).await));
+    sleep(&world, &second).await;
+    assert!(is_fenced(&chunk(&world, &writer, &output).await));
 }
 
 #[tokio::test]
