@@ -44,8 +44,10 @@ test("the demo agent answers one message after the other", async () => {
     onTriggered: (event) => void triggered.push(event),
     onTurnComplete: (event) => void completed.push(event),
   });
-  assert.match(await textOf(await chat.sendMessage("good morning")), /You said: “good morning”\. This is message 1 /);
-  assert.match(await textOf(await chat.sendMessage("and good night")), /You said: “and good night”\. This is message 2 /);
+  const morning = await textOf(await chat.sendMessage("good morning"));
+  assert.match(morning, /You said: “good morning”\. This is message 1 /);
+  const night = await textOf(await chat.sendMessage("and good night"));
+  assert.match(night, /You said: “and good night”\. This is message 2 /);
   const session = (await client.call("GET", `/api/v1/sessions/${chat.id}`)).body;
   assert.deepEqual(triggered, [{ runId: session.currentRunId, chatId: chat.id }], "started once");
   assert.deepEqual(session.triggerConfig.tags, [`chat:${chat.id}`]);
@@ -60,7 +62,8 @@ test("a message assembles from the chunks, whole", async () => {
   for await (const message of (await chat.sendMessage("in parts")).messages()) last = message;
   assert.equal(last.role, "assistant");
   assert.equal(last.parts.filter((part) => part.type === "text").length, 1);
-  assert.match(last.parts.find((part) => part.type === "text").text, /^You said: “in parts”\. .* hand over to the next\.$/s);
+  const { text } = last.parts.find((part) => part.type === "text");
+  assert.match(text, /^You said: “in parts”\. .* hand over to the next\.$/s);
   assert.match(last.metadata.runId, /^run_/);
 });
 

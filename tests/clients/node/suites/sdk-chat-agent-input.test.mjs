@@ -109,7 +109,7 @@ test("an action edits the conversation, without a turn", async (t) => {
   await turn(page, "two", () => puppet.answer("Second."));
   const stream = await page.transport.sendAction(page.id, { type: "undo" });
   const chunks = [];
-  await within((async () => { for await (const chunk of stream) chunks.push(chunk.type); })(), "the action's end");
+  for await (const chunk of stream) chunks.push(chunk.type);
   assert.ok(!chunks.includes("text-delta"), `${chunks}`);
   const next = await turn(page, "three", () => puppet.answer("Third."));
   assert.deepEqual(next.told, ["user: one", "assistant: First.", "user: three"]);
@@ -120,9 +120,9 @@ test("an action may become a turn", async (t) => {
   await turn(page, "one", () => puppet.answer("First."));
   const stream = await page.transport.sendAction(page.id, { type: "retry", as: "uno" });
   let said = "";
-  const reading = (async () => { for await (const chunk of stream) said += chunk.delta ?? ""; })();
-  const call = await puppet.answer("Primero.");
-  await within(reading, "the action's turn");
+  const answering = puppet.answer("Primero.");
+  for await (const chunk of stream) said += chunk.delta ?? "";
+  const call = await answering;
   assert.deepEqual(call.told, ["user: uno"]);
   assert.equal(said, "Primero.");
 });
@@ -132,7 +132,7 @@ test("an action that the agent does not know ends its turn with an error", async
   await turn(page, "one", () => puppet.answer("First."));
   const stream = await page.transport.sendAction(page.id, { type: "explode" });
   const chunks = [];
-  await within((async () => { for await (const chunk of stream) chunks.push(chunk); })(), "the action's end");
+  for await (const chunk of stream) chunks.push(chunk);
   assert.ok(chunks.some((chunk) => chunk.type === "error"), JSON.stringify(chunks));
   await turn(page, "two", () => puppet.answer("Still here."));
 });

@@ -1,4 +1,4 @@
-// One conversation, several runs of the SDK's agent loop: continued, taken over after a crash, handed over, ended, closed.
+// One conversation, several runs of the SDK's agent loop: continued, taken over after a crash, handed over, closed.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { streamText } from "ai";

@@ -29,9 +29,11 @@ async function assertOpens(token, chatId) {
 }
 
 test("the session is made, with its first run, and the token opens it", async () => {
-  const start = chat.createStartSessionAction("my-agent", { triggerConfig: { idleTimeoutInSeconds: 60, tags: ["vip"] } });
+  const triggerConfig = { idleTimeoutInSeconds: 60, tags: ["vip"] };
+  const start = chat.createStartSessionAction("my-agent", { triggerConfig });
   const chatId = unique("chat");
-  const { result, sent } = await requestsOf(() => start({ chatId, clientData: { userId: "u1" }, metadata: { theme: "dark" } }));
+  const asked = { chatId, clientData: { userId: "u1" }, metadata: { theme: "dark" } };
+  const { result, sent } = await requestsOf(() => start(asked));
   assert.equal(sent, 1);
   const session = (await client.call("GET", `/api/v1/sessions/${chatId}`)).body;
   assert.equal(session.id, result.sessionId);

@@ -56,7 +56,8 @@ test("a reload between two turns goes on after the first", async (t) => {
   await agent.answer(await agent.next(), "First.");
   await within(first, "the turn");
   const again = track(t, page.reload(server));
-  assert.equal(await again.transport.reconnectToStream({ chatId: again.id }), null, "it knows that nothing is under way");
+  const nothing = await again.transport.reconnectToStream({ chatId: again.id });
+  assert.equal(nothing, null, "it knows that nothing is under way");
   const second = again.chat.sendMessage({ text: "two" });
   await agent.answer(await agent.next(), "Second.");
   await within(second, "the turn");
@@ -91,7 +92,8 @@ test("a page that missed the end of the turn gets it, and the stream ends", asyn
   page.close();
   await agent.say(...words("m", "and half."), ...end("m"));
   await agent.turnComplete(input);
-  const again = track(t, new Page(server, { task: PLAYED, id: page.id, stored, messages: page.chat.messages.slice(0, 1) }));
+  const messages = page.chat.messages.slice(0, 1);
+  const again = track(t, new Page(server, { task: PLAYED, id: page.id, stored, messages }));
   await within(again.chat.resumeStream(), "the end");
   assert.deepEqual(texts(again), ["one", "Half and half."]);
   await within(sending, "the first page's end");

@@ -58,4 +58,4 @@ export class Page {
   }
 }
 
-export const textOf = (message) => (message?.parts ?? []).map((part) => (part.type === "text" ? part.text : "")).join("");
+export const textOf = ({ parts = [] } = {}) => parts.map((part) => (part.type === "text" ? part.text : "")).join("");

@@ -45,7 +45,7 @@ class Stage {
   /** Executes the next run, which this page is talking to; it is over when the test is, if not before. */
   next(t, page, options) {
     const run = this.runner.next(page.id, options);
-    t.after(() => this.end(page, run).finally(() => run.abort()));
+    t.after(() => run.isOver || this.end(page, run).finally(() => run.abort()));
     return run;
   }
 

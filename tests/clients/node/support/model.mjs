@@ -54,8 +54,8 @@ class Call {
 
   /** What the model was told, one line a message: `user: hello`. */
   get told() {
-    const text = (content) => (typeof content === "string" ? content : content.map((part) => part.text ?? part.type).join(""));
-    return this.prompt.map(({ role, content }) => `${role}: ${text(content)}`);
+    const text = (part) => part.text ?? part.type ?? part;
+    return this.prompt.map(({ role, content }) => `${role}: ${[content].flat().map(text).join("")}`);
   }
 
   /** The agent gave the call up. */

@@ -3,7 +3,7 @@ import "@trigger.dev/sdk/ai/test"; // A catalog that tasks can register in; befo
 import { resourceCatalog } from "@trigger.dev/core/v3";
 import { TriggerTracer } from "@trigger.dev/core/v3/tracer";
 import { ConsoleInterceptor, TaskExecutor } from "@trigger.dev/core/v3/workers";
-import { Client } from "./http.mjs";
+import { auth } from "./sdk.mjs";
 import { insideNextRun } from "./run-context.mjs";
 import { Worker } from "./worker.mjs";
 
@@ -20,11 +20,12 @@ export class Runner {
 
   /**
    * Takes this session's next run and executes it to its end: `{ assignment, output }`, or throws what it failed with.
-   * `abort` on the promise ends it from outside.
+   * `abort` on the promise ends it from outside. Options as of `insideNextRun`.
    */
   next(session, options) {
     const abort = new AbortController();
-    const run = insideNextRun(this.server, this.#workerOf(session), (inside) => execute(inside, abort.signal), options);
+    const inRun = (inside) => asInProcess(this.server, () => execute(inside, abort.signal));
+    const run = insideNextRun(this.server, this.#workerOf(session), inRun, options);
     run.abort = () => abort.abort();
     run.catch(() => {}).then(() => (run.isOver = true));
     return run;
@@ -36,24 +37,21 @@ export class Runner {
     const take = async () => {
       for (;;) {
         const assignment = await worker.take();
-        if (assignment.session.external_id !== session) worker.complete(assignment);
-        else return this.#begun(assignment);
+        if (assignment.session.external_id === session) return assignment;
+        worker.complete(assignment);
       }
     };
     const [onResume, complete, fail] = ["onResume", "complete", "fail"].map((name) => worker[name].bind(worker));
     return { take, onResume, complete, fail };
   }
 
-  /** What a task asks over REST may overtake the worker's word, on its own stream, that the run has begun. */
-  async #begun(assignment) {
-    await new Client(this.server).whenRun(assignment.run.id, "EXECUTING");
-    return assignment;
-  }
-
   stop() {
     return this.worker.stop();
   }
 }
+
+/** With the credentials of the environment, as in a process that runs tasks only, and not with those of the test. */
+const asInProcess = ({ url }, fn) => auth.withAuth({ baseURL: url, accessToken: undefined }, fn);
 
 async function execute({ assignment, ctx }, signal) {
   const { run, attempt_number: number } = assignment;
