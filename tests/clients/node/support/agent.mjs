@@ -1,6 +1,7 @@
 // An agent that the test plays itself: it takes one input at a time and says exactly what it is told to say.
 import { Client, channelPath } from "./http.mjs";
 import { sessions } from "./sdk.mjs";
+import { streamOf } from "./source.mjs";
 import { subscribe } from "./sse.mjs";
 import { within } from "./wait.mjs";
 
@@ -29,7 +30,7 @@ export class Agent {
 
   /** Writes chunks of a message, as they are; the number of the last. */
   async say(...chunks) {
-    const { lastEventId } = await this.out.pipe(ReadableStream.from(chunks)).waitUntilComplete();
+    const { lastEventId } = await this.out.pipe(streamOf(chunks)).waitUntilComplete();
     return Number(lastEventId);
   }
 
