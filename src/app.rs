@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::{demo_agent, server, tasks::Tasks, telemetry};
 use anyhow::{Context, Result};
 use std::io::Write;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -26,14 +25,14 @@ pub async fn serve(config: Config) -> Result<()> {
 /// Runs a node with the demo agent beside it, and says what to try.
 pub async fn dev(config: Config) -> Result<()> {
     telemetry::start(&config.log)?;
-    let demo = config.demo.clone();
+    let (demo, tls) = (config.demo.clone(), config.tls.clone());
     let node = Node::start(config).await?;
     let (url, key) = (node.url(), node.dev_key().await?);
-    say(&format!("listening on {url}\n{}", walkthrough::text(&url, &key)))?;
+    say(&format!("listening on {url}\n{}", walkthrough::text(url, &key, tls.cert.as_deref())))?;
     let leaving = CancellationToken::new();
     let agent = demo.enabled.then(|| {
         let options = demo_agent::DemoOptions::from(&demo);
-        tokio::spawn(demo_agent::run(url, key, options, leaving.clone()))
+        tokio::spawn(demo_agent::run(node.in_process(), key, options, leaving.clone()))
     });
     node.stopped().await;
     // The agent is a client: it says goodbye before the server goes.
@@ -45,16 +44,16 @@ pub async fn dev(config: Config) -> Result<()> {
 }
 
 /// Runs the HTTP gateway alone, on the services of another process.
-pub async fn gateway(config: Config, upstream: String) -> Result<()> {
+pub async fn gateway(config: Config, upstream: String, ca_pem: Option<String>) -> Result<()> {
     telemetry::start(&config.log)?;
-    let upstream = continuo_gateway::upstream::Upstream::new(upstream, config.message_bytes_max())?;
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    say(&format!("listening on http://{}\n", listener.local_addr()?))?;
+    let message_bytes_max = config.message_bytes_max();
+    let upstream = continuo_gateway::upstream::Upstream::new(upstream, ca_pem.as_deref(), message_bytes_max)?;
+    let port = server::Port::bind(&config).await?;
+    say(&format!("listening on {}\n", port.url()))?;
     let tasks = Tasks::new(CancellationToken::new());
     let rest = continuo_gateway::router(upstream, node::gateway_options(&config, tasks.stopping()));
     let router = server::one_port(rest, axum::Router::new(), tasks.stopping());
-    tasks.spawn_critical("http", server::serve(listener, router, tasks.clone()));
+    tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
     node::stop_signal(tasks.stopping()).await;
     tasks.stop(config.shutdown_grace()).await;
     Ok(())

@@ -14,6 +14,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -82,7 +83,9 @@ async fn execute(command: Command, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Dev(args) => crate::app::dev(args.settings.load(Mode::Dev)?).await,
         Command::Serve(args) => crate::app::serve(args.settings.load(Mode::Serve)?).await,
-        Command::Gateway(args) => crate::app::gateway(args.settings.load(Mode::Serve)?, args.upstream).await,
+        Command::Gateway(args) => {
+            crate::app::gateway(args.settings.load(Mode::Serve)?, args.upstream, args.trust.read()?).await
+        }
         Command::Config(args) => server::print_config(args, output),
         Command::Sessions(command) => sessions::execute(command, output).await,
         Command::Keys(command) => keys::execute(command, output).await,

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 pub use self::layer::Layer;
+pub(crate) use self::layer::{not_empty_path, path};
 pub use self::secret::Secret;
 
 const MIB: u64 = 1 << 20;
@@ -41,6 +42,8 @@ pub struct Config {
     /// Where clients find the server, if that is not the address it listens on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// TLS on the one port.
+    pub tls: Tls,
     /// Processes that serve the same data.
     pub replicas: u32,
     /// How long calls may go on after the stop began.
@@ -67,6 +70,17 @@ pub struct Config {
     pub log: Log,
     /// The demo agent.
     pub demo: Demo,
+}
+
+/// TLS on the one port: both files, or neither and plain text.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Tls {
+    /// The server's certificate and those between it and its authority, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// Keys that are given rather than made.
@@ -200,6 +214,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("./continuo-data"),
             public_url: None,
+            tls: Tls::default(),
             replicas: 1,
             shutdown_grace_ms: 10_000,
             message_bytes_max: 8 * MIB,
@@ -235,7 +250,13 @@ impl Config {
 
     /// Where clients find the server.
     pub fn public_url(&self) -> String {
-        self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+        self.public_url.clone().unwrap_or_else(|| self.url(self.listen))
+    }
+
+    /// The URL of an address it listens on.
+    pub fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_on() { "https" } else { "http" };
+        format!("{scheme}://{address}")
     }
 
     /// Largest gRPC message, in bytes.
@@ -271,6 +292,16 @@ impl Config {
             return refuse(
                 "channel_log.segment_bytes must be at least 8388608: several full appends fit into it".to_owned(),
             );
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            let (given, missing) = match self.tls.cert {
+                Some(_) => ("tls.cert", "CONTINUO_TLS_KEY"),
+                None => ("tls.key", "CONTINUO_TLS_CERT"),
+            };
+            return refuse(format!(
+                "{given} is set alone, but TLS needs a certificate and its key: set {missing} as well, or neither for \
+                 plain HTTP"
+            ));
         }
         let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if !self.public_url.iter().all(is_url) {
@@ -337,9 +368,23 @@ impl S3 {
     }
 }
 
+impl Tls {
+    /// Does the port speak TLS?
+    pub fn is_on(&self) -> bool {
+        self.cert.is_some()
+    }
+}
+
 /// A setting that cannot be used, in one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(String);
+
+impl ConfigError {
+    /// For a setting whose fault shows only where it is used: a file it names, for example.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

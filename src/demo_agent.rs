@@ -21,6 +21,7 @@ use self::chunks::Voice;
 use self::inbox::Inbox;
 use self::input::{Input, message_text};
 use crate::config::Demo;
+use crate::server::InProcess;
 
 /// The task's name.
 pub const TASK: &str = "demo-agent";
@@ -45,14 +46,15 @@ impl From<&Demo> for DemoOptions {
     }
 }
 
-/// Serves the task until `shutdown` is cancelled.
+/// Serves the task, over a connection inside the process, until `shutdown` is cancelled.
 pub async fn run(
-    endpoint: String,
+    server: InProcess,
     secret_key: String,
     options: DemoOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    Worker::builder(endpoint, secret_key)
+    Worker::builder("http://in-process", secret_key)
+        .connect_with(move |endpoint| server.channel(endpoint))
         .capacity(CAPACITY)
         .drain_grace(DRAIN_GRACE)
         .version(env!("CARGO_PKG_VERSION"))

@@ -1,10 +1,16 @@
-//! One port for gRPC, gRPC-Web, REST and SSE, over HTTP/1.1 and HTTP/2 without TLS.
+//! One port for gRPC, gRPC-Web, REST and SSE, over HTTP/1.1 and HTTP/2, with TLS or without.
 //!
 //! An own accept loop rather than tonic's or axum's: it has the knobs of the first, the protocols of the second, and can stop
 //! while streams are open.
 
+mod in_process;
+mod tls;
+
+pub use self::in_process::InProcess;
+
+use crate::config::Config;
 use crate::tasks::Tasks;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
@@ -15,7 +21,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use std::any::Any;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, error, warn};
@@ -32,6 +40,29 @@ const STREAMS_MAX: u32 = 1_024;
 const WINDOW_BYTES: u32 = 1 << 20;
 /// After an accept that failed (out of file descriptors, for example) the loop waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The one port, taken but not yet served.
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    url: String,
+}
+
+impl Port {
+    /// Takes the port that the settings name.
+    pub async fn bind(config: &Config) -> Result<Self> {
+        let tls = tls::acceptor(config)?;
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let url = config.url(listener.local_addr()?);
+        Ok(Self { listener, tls, url })
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
 
 /// The two surfaces and the probes behind one set of layers. What neither knows is answered in the caller's own protocol.
 pub fn one_port(rest: Router, grpc: Router, stopping: &CancellationToken) -> Router {
@@ -60,16 +91,16 @@ fn after_panic(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// Serves until stopping. Connections are tracked tasks: each ends cleanly once its last answer is out.
-pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks) -> Result<()> {
+pub async fn serve(port: Port, router: Router, tasks: Tasks) -> Result<()> {
     let stopping = tasks.stopping().clone();
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = port.listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, _)) => {
-                tasks.tracker().spawn(connection(socket, router.clone(), tasks.clone()));
+                tasks.tracker().spawn(welcome(socket, port.tls.clone(), router.clone(), tasks.clone()));
             }
             Err(error) => {
                 warn!(error = %error, "accepting a connection failed");
@@ -79,11 +110,22 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks) -> Resul
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, tasks: Tasks) {
+async fn welcome(socket: TcpStream, tls: Option<TlsAcceptor>, router: Router, tasks: Tasks) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(error = %error, "a connection was gone before it began");
         return;
     }
+    let Some(tls) = tls else { return connection(socket, router, tasks).await };
+    let shaken = tokio::select! {
+        () = tasks.stopping().cancelled() => return,
+        shaken = tls::handshake(&tls, socket) => shaken,
+    };
+    if let Some(stream) = shaken {
+        connection(stream, router, tasks).await;
+    }
+}
+
+async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, tasks: Tasks) {
     let mut server = Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     server

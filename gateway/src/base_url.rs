@@ -20,7 +20,8 @@ impl<A: Sync> FromRequestParts<Gateway<A>> for BaseUrl {
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 has the host in the request line.
         let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or("localhost");
-        Ok(Self(format!("http://{host}")))
+        let scheme = if gateway.options.is_tls { "https" } else { "http" };
+        Ok(Self(format!("{scheme}://{host}")))
     }
 }
 

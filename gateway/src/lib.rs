@@ -50,6 +50,8 @@ use crate::{
 pub struct Options {
     /// Under which address clients reach this server, if it differs from the `Host` they send.
     pub public_base_url: Option<String>,
+    /// Do clients reach it over TLS, so that its own URLs begin with https?
+    pub is_tls: bool,
     /// Lets public tokens create sessions, as far as their scopes allow. Otherwise such a token is no key here.
     pub create_allow_jwt: bool,
     /// What clients are told when they ask to write a channel directly.

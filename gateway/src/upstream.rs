@@ -11,6 +11,7 @@ use continuo_proto::v1::session_service_server::SessionService;
 use continuo_proto::v1::token_service_client::TokenServiceClient;
 use continuo_proto::v1::token_service_server::TokenService;
 use continuo_proto::v1::*;
+use continuo_proto::with_tls;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,9 +26,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Clients of the server at this URL. Connects with the first call.
-    pub fn new(url: String, message_bytes_max: usize) -> Result<Self, tonic::transport::Error> {
-        let channel = Endpoint::from_shared(url)?.tcp_nodelay(true).connect_lazy();
+    /// Clients of the server at this URL, whose certificate may be signed by an authority in `ca_pem`. Connects with the
+    /// first call.
+    pub fn new(url: String, ca_pem: Option<&str>, message_bytes_max: usize) -> Result<Self, tonic::transport::Error> {
+        let channel = with_tls(Endpoint::from_shared(url)?, ca_pem)?.tcp_nodelay(true).connect_lazy();
         Ok(Self {
             sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
             channels: ChannelServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),

@@ -8,8 +8,11 @@ pub mod v1 {
 }
 
 pub mod in_process;
+mod tls;
 #[cfg(feature = "worker")]
 pub mod worker;
+
+pub use tls::with_tls;
 
 /// The descriptor set of the package, with comments: for reflection and tools.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/continuo.v1.binpb"));

@@ -2,7 +2,8 @@
 
 use super::data_dir::DataDir;
 use crate::config::{self, Config};
-use crate::{server, tasks::Tasks};
+use crate::server::{self, InProcess, Port};
+use crate::tasks::Tasks;
 use anyhow::{Context, Result};
 use continuo_blob_files::BlobFiles;
 use continuo_blob_s3::BlobS3;
@@ -16,9 +17,7 @@ use continuo_grpc::{Admin, Limits, Services};
 use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
 use continuo_ports::{BlobStore, Clock, Environments};
 use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -27,7 +26,8 @@ const DEV: &str = "dev";
 
 /// A running node.
 pub struct Node {
-    address: SocketAddr,
+    url: String,
+    in_process: InProcess,
     parts: Parts,
     tasks: Tasks,
     config: Config,
@@ -36,9 +36,8 @@ pub struct Node {
 impl Node {
     /// Opens the data directory and starts every part. It answers on its port when this returns.
     pub async fn start(config: Config) -> Result<Self> {
-        let listener =
-            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-        let address = listener.local_addr()?;
+        let port = Port::bind(&config).await?;
+        let url = port.url().to_owned();
         let parts = Parts::open(&config).await?;
         parts.put_dev_environments(&config).await?;
 
@@ -52,7 +51,8 @@ impl Node {
         let rest = continuo_gateway::router(services, gateway_options(&config, tasks.stopping()));
         let router = server::one_port(rest, grpc.router, tasks.stopping());
 
-        tasks.spawn_critical("http", server::serve(listener, router, tasks.clone()));
+        let in_process = InProcess::new(router.clone(), tasks.clone());
+        tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
         tasks.spawn_critical("clock", forever(core.clone().run_clock()));
         tasks.spawn_critical("sweeper", forever(core.run_sweeper()));
         let stopping = tasks.stopping().clone();
@@ -61,13 +61,18 @@ impl Node {
             grpc.health.set_serving(false).await;
             Ok(())
         });
-        info!(address = %address, "ready");
-        Ok(Self { address, parts, tasks, config })
+        info!(url, "ready");
+        Ok(Self { url, in_process, parts, tasks, config })
     }
 
     /// Where it answers.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// For clients in the same process.
+    pub fn in_process(&self) -> InProcess {
+        self.in_process.clone()
     }
 
     /// The root key of the dev environment.
@@ -109,6 +114,7 @@ pub(super) async fn stop_signal(stopping: &CancellationToken) {
 pub(super) fn gateway_options(config: &Config, stopping: &CancellationToken) -> continuo_gateway::Options {
     continuo_gateway::Options {
         public_base_url: config.public_url.clone(),
+        is_tls: config.tls.is_on(),
         create_allow_jwt: config.create.allow_jwt,
         direct_writes: continuo_gateway::DirectWrites {
             flush_interval_ms: config.stream.flush_interval_ms,

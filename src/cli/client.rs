@@ -10,6 +10,7 @@ use continuo_proto::v1::channel_service_client::ChannelServiceClient;
 use continuo_proto::v1::run_service_client::RunServiceClient;
 use continuo_proto::v1::session_service_client::SessionServiceClient;
 use continuo_proto::v1::token_service_client::TokenServiceClient;
+use continuo_proto::with_tls;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -17,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::failure::Usage;
+use super::trust::{self, Trust};
 use crate::config::{Config, Mode, Secret};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -33,6 +35,8 @@ pub(super) struct ServerAddress {
     /// Where the server is.
     #[arg(long, env = "CONTINUO_URL", default_value = DEFAULT_URL, value_name = "URL")]
     pub(super) url: String,
+    #[command(flatten)]
+    trust: Trust,
     /// The server's data directory, if it is on this machine: its keys are used where none is given (as `serve` if left
     /// out)
     #[arg(long, env = "CONTINUO_DATA_DIR", value_name = "DIRECTORY")]
@@ -64,18 +68,22 @@ pub(super) struct AdminArgs {
 impl ClientArgs {
     pub(super) fn connect(&self) -> anyhow::Result<Client> {
         let key = self.server.key(self.key.as_ref(), "dev.key", "--key or CONTINUO_SECRET_KEY")?;
-        Client::new(&self.server.url, key.expose())
+        self.server.connect(key.expose())
     }
 }
 
 impl AdminArgs {
     pub(super) fn connect(&self) -> anyhow::Result<Client> {
         let key = self.server.key(self.admin_key.as_ref(), "admin.key", "--admin-key or CONTINUO_ADMIN_KEY")?;
-        Client::new(&self.server.url, key.expose())
+        self.server.connect(key.expose())
     }
 }
 
 impl ServerAddress {
+    pub(super) fn connect(&self, key: &str) -> anyhow::Result<Client> {
+        Client::new(&self.url, self.trust.read()?.as_deref(), key)
+    }
+
     fn key(&self, given: Option<&Secret>, file: &str, how: &str) -> anyhow::Result<Secret> {
         if let Some(key) = given.filter(|key| !key.expose().is_empty()) {
             return Ok(key.clone());
@@ -114,14 +122,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
+    fn new(url: &str, ca_pem: Option<&str>, key: &str) -> anyhow::Result<Self> {
         let wrong_url = || Usage(format!("{url} is not a URL such as {DEFAULT_URL}"));
-        if url.starts_with("https://") {
-            let text = "https is not built in: use the http:// address of the server, or a tunnel to it";
-            return Err(Usage(text.to_owned()).into());
-        }
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong_url())?;
-        let channel = endpoint
+        let channel = with_tls(endpoint, ca_pem)
+            .map_err(|_| trust::nobody())?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_EVERY)

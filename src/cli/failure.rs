@@ -56,7 +56,13 @@ pub(super) fn explain_status(status: &Status) -> String {
     if let Some(source) = status.source() {
         let cause = anyhow::Chain::new(source).last();
         let cause = cause.map(ToString::to_string).unwrap_or_default();
-        return format!("the server cannot be reached: {cause}. {}", remedy(Code::Unavailable, ""));
+        let remedy = match cause.contains("certificate") {
+            true => {
+                "If it was signed by an authority of yours, or by itself, name that one with --ca-file (CONTINUO_CA_FILE)."
+            }
+            false => remedy(Code::Unavailable, ""),
+        };
+        return format!("the server cannot be reached: {cause}. {remedy}");
     }
     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
     let mut text = match status.message() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, ValueEnum};
 
 use super::output::Output;
+use super::trust::Trust;
 use crate::config::{Config, ConfigError, Layer, Mode};
 
 /// Settings of a server. A flag wins over its environment variable, that one over the file, and the file over the default.
@@ -31,9 +32,11 @@ pub(super) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct GatewayArgs {
-    /// The server's gRPC address, for example http://10.0.0.7:8080.
+    /// The server's gRPC address, for example http://10.0.0.7:8080; https as well.
     #[arg(long, env = "CONTINUO_UPSTREAM", value_name = "URL")]
     pub(super) upstream: String,
+    #[command(flatten)]
+    pub(super) trust: Trust,
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
 }

@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::client::{Client, ClientArgs, ServerAddress};
+use super::client::{ClientArgs, ServerAddress};
 use super::failure::{Usage, explain_status};
 use super::output::Output;
 use super::{duration, json};
@@ -68,7 +68,7 @@ pub(super) async fn execute(command: TokensCommand, output: Output) -> anyhow::R
                 return Err(Usage(text.to_owned()).into());
             }
             let accepted = match verify {
-                true => Some(authenticate(&server.url, &token).await?),
+                true => Some(authenticate(&server, &token).await?),
                 false => None,
             };
             print(claims, accepted, json, output)
@@ -83,8 +83,8 @@ fn claims(token: &str) -> Option<Value> {
 }
 
 /// What the server makes of the token: who it is, or why it is refused.
-async fn authenticate(url: &str, token: &str) -> anyhow::Result<Result<Value, String>> {
-    match Client::new(url, token)?.tokens().authenticate(AuthenticateRequest {}).await {
+async fn authenticate(server: &ServerAddress, token: &str) -> anyhow::Result<Result<Value, String>> {
+    match server.connect(token)?.tokens().authenticate(AuthenticateRequest {}).await {
         Ok(answer) => {
             let answer = answer.into_inner();
             Ok(Ok(json!({

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
 
 use super::{Config, ConfigError, LogFormat, S3, Secret};
@@ -19,9 +20,12 @@ pub struct Layer {
     /// Directory of the embedded stores; made if it is not there.
     #[arg(id = "data_dir", long = "data-dir", env = "CONTINUO_DATA_DIR", value_name = "DIRECTORY")]
     pub data_dir: Option<PathBuf>,
-    /// URL under which clients reach the server, if it is not http:// and the address it listens on.
+    /// URL under which clients reach the server, if it is not http:// (with TLS https://) and the address it listens on.
     #[arg(id = "public_url", long = "public-url", env = "CONTINUO_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsLayer,
     /// Processes that serve the same data. The embedded profile has one.
     #[arg(id = "replicas", long, env = "CONTINUO_REPLICAS", value_name = "COUNT")]
     pub replicas: Option<u32>,
@@ -68,6 +72,26 @@ pub struct Layer {
     /// Addresses of the cluster profile.
     #[command(flatten)]
     pub cluster: ClusterLayer,
+}
+
+/// Section `[tls]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsLayer {
+    /// PEM file with the server's certificate, then those between it and its authority. With it and its key the port speaks
+    /// TLS, and nothing else. Both files are read once, at the start: a renewed certificate needs a restart.
+    #[arg(id = "tls.cert", long = "tls-cert", env = "CONTINUO_TLS_CERT", value_name = "FILE", value_parser = path())]
+    pub cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key, not encrypted.
+    #[arg(
+        id = "tls.key",
+        long = "tls-key",
+        env = "CONTINUO_TLS_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        value_parser = path()
+    )]
+    pub key: Option<PathBuf>,
 }
 
 /// Section `[keys]`.
@@ -330,6 +354,8 @@ impl Layer {
         set(&mut config.listen, self.listen);
         set(&mut config.data_dir, self.data_dir);
         set_given(&mut config.public_url, self.public_url.filter(|url| !url.is_empty()));
+        set_given(&mut config.tls.cert, not_empty_path(self.tls.cert));
+        set_given(&mut config.tls.key, not_empty_path(self.tls.key));
         set(&mut config.replicas, self.replicas);
         set(&mut config.shutdown_grace_ms, self.shutdown_grace_ms);
         set(&mut config.message_bytes_max, self.message_bytes_max);
@@ -408,6 +434,16 @@ fn set_given<T>(slot: &mut Option<T>, value: Option<T>) {
     if value.is_some() {
         *slot = value;
     }
+}
+
+/// Paths, also the empty one, which clap's own parser refuses.
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// As [`not_empty`].
+pub(crate) fn not_empty_path(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// An empty variable is one that was not set.

@@ -76,6 +76,17 @@ fn what_cannot_work_is_refused() {
     assert!(refusal(&["--master-key", "c2hvcnQ="]).contains("32 bytes"));
     assert!(refusal(&["--public-url", "example.com"]).contains("http"));
     assert!(refusal(&["--message-bytes-max", "1"]).contains("message_bytes_max"));
+    assert!(refusal(&["--tls-cert", "c.pem"]).contains("set CONTINUO_TLS_KEY"));
+    assert!(refusal(&["--tls-key", "k.pem"]).contains("set CONTINUO_TLS_CERT"));
+}
+
+#[test]
+fn with_a_certificate_urls_say_https() {
+    let file = file("[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"\n");
+    let config = Config::load(Mode::Serve, Layer::default(), Some(file.path())).unwrap();
+    assert_eq!(config.public_url(), "https://127.0.0.1:8080");
+    let empty = Config::load(Mode::Serve, flags(&["--tls-cert", "", "--tls-key", ""]), None).unwrap();
+    assert!(!empty.tls.is_on(), "empty is not set");
 }
 
 #[test]

@@ -7,8 +7,14 @@ use tokio::process::{Child, Command};
 
 /// A gateway process in front of the node, and where it answers.
 pub(crate) async fn gateway_before(node: &TestNode) -> (Child, String) {
+    gateway_with(node, &[]).await
+}
+
+/// As [`gateway_before`], with further arguments.
+pub(crate) async fn gateway_with(node: &TestNode, args: &[&str]) -> (Child, String) {
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_continuo"))
         .args(["gateway", "--upstream", &node.url])
+        .args(args)
         .env("CONTINUO_LISTEN", "127.0.0.1:0")
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -19,4 +19,5 @@ mod settled;
 mod shutdown;
 mod streams;
 mod support;
+mod tls;
 mod waits;

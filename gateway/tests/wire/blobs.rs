@@ -46,6 +46,11 @@ async fn snapshot_urls_are_absolute_and_ask_for_their_session() {
     assert_eq!(peer.the::<PresignPutRequest>().target, target(Target::Session("a/b".into())));
     assert_eq!(peer.the::<PresignGetRequest>().target, target(Target::Session("a/b".into())));
 
+    let over_tls = Options { is_tls: true, ..Options::default() };
+    let host = [("host", "chat.example")];
+    let secure = send(gateway(&peer, over_tls), request("GET", url, &host, "")).await;
+    assert_eq!(secure.json(), json!({ "presignedUrl": "https://chat.example/blobs/get" }));
+
     let known = Options { public_base_url: Some("https://c.example/".into()), ..Options::default() };
     let told = send(gateway(&peer, known), request("GET", url, &[("host", "inside")], "")).await;
     assert_eq!(told.json(), json!({ "presignedUrl": "https://c.example/blobs/get" }));

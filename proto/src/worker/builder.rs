@@ -14,6 +14,7 @@ use super::lease::bearer;
 use super::link::Link;
 use super::retry::random;
 use super::task::Task;
+use crate::with_tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose other end is gone is noticed within the sum of both.
@@ -24,11 +25,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Worker(());
 
 impl Worker {
-    /// A worker for the server at `endpoint` (`http://host:port`), with the secret key of an environment.
+    /// A worker for the server at `endpoint` (`http://host:port`, or https), with the secret key of an environment.
     pub fn builder(endpoint: impl Into<String>, secret_key: impl Into<String>) -> WorkerBuilder {
         WorkerBuilder {
             endpoint: endpoint.into(),
             secret_key: secret_key.into(),
+            ca_pem: None,
+            connect: Arc::new(|endpoint| endpoint.connect_lazy()),
             worker_id: format!("worker-{:016x}", random()),
             version: String::new(),
             capacity: 10,
@@ -42,6 +45,8 @@ impl Worker {
 pub struct WorkerBuilder {
     endpoint: String,
     secret_key: String,
+    ca_pem: Option<String>,
+    connect: Arc<dyn Fn(Endpoint) -> Channel + Send + Sync>,
     worker_id: String,
     version: String,
     capacity: u32,
@@ -50,6 +55,18 @@ pub struct WorkerBuilder {
 }
 
 impl WorkerBuilder {
+    /// Authorities, in PEM, that may have signed the server's certificate, beside those of the system.
+    pub fn ca_certificate(mut self, pem: impl Into<String>) -> Self {
+        self.ca_pem = Some(pem.into());
+        self
+    }
+
+    /// Another way to the server than TCP.
+    pub fn connect_with(mut self, connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
+        self.connect = Arc::new(connect);
+        self
+    }
+
     /// Its own name, unique among workers; random if not given.
     pub fn worker_id(mut self, worker_id: impl Into<String>) -> Self {
         self.worker_id = worker_id.into();
@@ -93,7 +110,8 @@ impl WorkerBuilder {
         let Some(bearer) = bearer(&self.secret_key) else {
             return invalid("the secret key holds characters that no header may");
         };
-        let channel = connection(&self.endpoint)?;
+        let endpoint = endpoint(&self.endpoint, self.ca_pem.as_deref())?;
+        let channel = (self.connect)(endpoint.clone());
         let settings = Settings {
             worker_id: self.worker_id,
             version: self.version,
@@ -101,22 +119,23 @@ impl WorkerBuilder {
             drain_grace: self.drain_grace,
             tasks: self.tasks,
             // Two connections: heartbeats are never stuck behind a run's data.
-            data: connection(&self.endpoint)?,
+            data: (self.connect)(endpoint),
         };
         EventLoop::new(settings, Link::new(channel, bearer), shutdown).run().await
     }
 }
 
-fn connection(endpoint: &str) -> Result<Channel, WorkerError> {
-    let invalid = |_| WorkerError::InvalidSetting(format!("{endpoint} is not an address such as http://host:port"));
-    let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(invalid)?;
-    Ok(endpoint
+fn endpoint(url: &str, ca_pem: Option<&str>) -> Result<Endpoint, WorkerError> {
+    let invalid = |_| WorkerError::InvalidSetting(format!("{url} is not an address such as http://host:port"));
+    let nobody = |_| WorkerError::InvalidSetting("there is no authority to trust in the system or as given".to_owned());
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(invalid)?;
+    Ok(with_tls(endpoint, ca_pem)
+        .map_err(nobody)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+        .keep_alive_while_idle(true))
 }
 
 /// Why a worker gave up.

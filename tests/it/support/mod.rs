@@ -40,7 +40,7 @@ impl TestNode {
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(config(dir.path(), change)).await.unwrap();
-        Self { url: node.url(), node: Some(node), dir }
+        Self { url: node.url().to_owned(), node: Some(node), dir }
     }
 
     /// What the operator of a node with these settings is told, which does not start.
@@ -60,7 +60,7 @@ impl TestNode {
         self.node.take().unwrap().stop().await.unwrap();
         change(self.dir.path()).await;
         let node = Node::start(config(self.dir.path(), |_| {})).await.unwrap();
-        (self.url, self.node) = (node.url(), Some(node));
+        (self.url, self.node) = (node.url().to_owned(), Some(node));
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -114,7 +114,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(url: &str, bearer: &str) -> Self {
-        let channel = Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        Self::over(Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap(), bearer)
+    }
+
+    pub(crate) fn over(channel: Channel, bearer: &str) -> Self {
         let via = InterceptedService::new(channel, Bearer(format!("Bearer {bearer}").parse().unwrap()));
         Self {
             sessions: SessionServiceClient::new(via.clone()),
