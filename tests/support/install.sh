@@ -1,5 +1,5 @@
-# What the tests need beside Rust: Python with venv, Node.js with npm, and from their registries the pinned clients and an
-# S3-compatible server.
+# What the tests need beside Rust: Python with venv, Node.js with npm, Chromium, openssl, and from their registries the
+# pinned clients and an S3-compatible server.
 # Sourced by tests/run.
 
 # The SDK asks for this much.
@@ -12,11 +12,15 @@ install() {
     has_python || packages+=(python3 python3-venv)
     has_node || packages+=(nodejs npm)
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
+    command -v openssl >/dev/null || packages+=(openssl)
+    has_chromium || packages+=(chromium)
     if [[ ${#packages[@]} -gt 0 ]]; then install_packages "${packages[@]}"; fi
     has_python || give_up "python3, 3.11 or newer, with the module venv is needed"
     has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
+    has_chromium || give_up "Chromium is needed; set CHROMIUM_BIN if it is not /usr/bin/chromium"
     install_python_clients
-    install_node_clients
+    install_node_packages tests/clients/node
+    install_node_packages tests/clients/browser
     install_s3_server
 }
 
@@ -24,6 +28,8 @@ has_python() { python3 -c 'import ensurepip, sys, venv; assert sys.version_info 
 has_node() {
     command -v npm >/dev/null && node -e "process.exit(+(parseInt(process.versions.node) < $NODE_MAJOR_MIN))" 2>/dev/null
 }
+
+has_chromium() { command -v "${CHROMIUM_BIN:-/usr/bin/chromium}" >/dev/null; }
 
 need_rust() {
     command -v cargo >/dev/null || give_up "cargo is missing; install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"
@@ -48,8 +54,8 @@ install_python_clients() {
     cp "$wanted" "$stamp"
 }
 
-install_node_clients() {
-    local folder=tests/clients/node
+install_node_packages() {
+    local folder=$1
     local stamp=$folder/node_modules/.installed
     if grep -q '"resolved"' $folder/package-lock.json; then give_up "$folder/package-lock.json names registry hosts; see $folder/.npmrc"; fi
     if cmp -s $folder/package-lock.json "$stamp"; then return; fi
