@@ -6,7 +6,7 @@ use continuo_proto::{
     Api,
     v1::{AuthenticateRequest, CredentialKind},
 };
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, StatusCode, header, request::Parts};
 use tonic::{
     Status,
     metadata::{Ascii, MetadataValue},
@@ -16,6 +16,8 @@ use crate::{
     Gateway,
     error::{Failure, Route},
 };
+
+const BRANCH: &str = "x-trigger-branch";
 
 /// An authenticated caller. As an extractor it comes first, so that nothing is read for somebody unknown.
 pub(crate) struct Caller {
@@ -29,7 +31,9 @@ impl<A: Api> FromRequestParts<Gateway<A>> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway<A>) -> Result<Self, Failure> {
-        Ok(Self::identify(&parts.headers, gateway).await?)
+        let caller = Self::identify(&parts.headers, gateway).await?;
+        check_branch(&caller.authorization, &parts.headers)?;
+        Ok(caller)
     }
 }
 
@@ -51,6 +55,20 @@ impl From<Unknown> for Failure {
             Unknown::Refused(status) => Self::of(&status, Route::Tokens),
         }
     }
+}
+
+/// The header selects a branch of an environment whose keys may name one, and no environment here has branches: what is
+/// meant for one must not reach another. Keys of other environments name none, whatever the header says.
+fn check_branch(authorization: &MetadataValue<Ascii>, headers: &HeaderMap) -> Result<(), Failure> {
+    let token = authorization.to_str().unwrap_or_default().trim_start_matches("Bearer ");
+    let branch = headers.get(BRANCH).map(|value| value.as_bytes().trim_ascii()).filter(|branch| !branch.is_empty());
+    let text = match branch {
+        None if token.starts_with("tr_preview_") => "x-trigger-branch header required for preview env",
+        Some(_) if token.starts_with("tr_preview_") => "No matching branch env",
+        Some(branch) if token.starts_with("tr_dev_") && branch != b"default" => "No matching branch env",
+        _ => return Ok(()),
+    };
+    Err(Failure::error(StatusCode::UNAUTHORIZED, text))
 }
 
 /// A caller on a route that takes no public tokens: there one is looked up as a key, and not found.

@@ -156,6 +156,11 @@ impl Failure {
         Self::error(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time")
     }
 
+    /// The request asks for something that is not there, and that must not be left out quietly.
+    pub(crate) fn unsupported(field: &str, problem: &str) -> Self {
+        Self::error(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: {problem}"))
+    }
+
     /// A body that cannot be read at all.
     pub(crate) fn invalid_body(text: &'static str) -> Self {
         Self::error(StatusCode::BAD_REQUEST, text)
@@ -315,7 +320,7 @@ impl Failure {
             R::StaleSnapshot => refuse(StatusCode::CONFLICT, said).retry(false),
             R::RunNotReady => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
             R::TaskNotFound if route == Route::Trigger => Self::error(StatusCode::NOT_FOUND, "Task not found"),
-            R::TaskNotFound => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
+            R::TaskNotFound | R::Unsupported => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
             R::WaitpointNotFound if route == Route::ReadWaitpoint => {
                 Self::error(StatusCode::NOT_FOUND, "Not found").retry(false)
             }

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Failure,
     realtime::{append, initialize, read, records},
-    rest::{metadata, presign, runs, sessions, tokens, transcript, trigger, waitpoints, waits},
+    rest::{metadata, presign, replay, runs, sessions, tokens, transcript, trigger, waitpoints, waits},
 };
 
 /// What the gateway has to be told.
@@ -97,6 +97,8 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
         .route(paths::RUNS, get(runs::list::<A>))
         .route(paths::RUN, get(runs::get::<A>))
         .route(paths::RUN_CANCEL, post(runs::cancel::<A>))
+        .route(paths::RUN_RESCHEDULE, post(runs::reschedule::<A>))
+        .route(paths::RUN_REPLAY, post(replay::replay::<A>))
         .route(paths::RUN_METADATA, get(metadata::get::<A>).put(metadata::put::<A>))
         .route(paths::RUN_TAGS, post(runs::add_tags::<A>))
         .route(paths::RUN_PACKET, get(presign::get_run_packet::<A>))
@@ -107,6 +109,7 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
         .route(paths::WAITPOINTS, post(waitpoints::create::<A>).get(waitpoints::list::<A>))
         .route(paths::WAITPOINT, get(waitpoints::get::<A>))
         .route(paths::WAITPOINT_COMPLETE, post(waitpoints::complete::<A>))
+        .route(paths::WAITPOINT_CALLBACK, post(waitpoints::callback::<A>))
         .route(paths::CLAIMS, post(tokens::claims::<A>))
         .route(paths::PUBLIC_TOKENS, post(tokens::create_public::<A>));
     for path in paths::CHANNELS {

@@ -33,6 +33,8 @@ pub(crate) const RECORDS: [&str; 2] =
 pub(crate) const RUNS: &str = "/api/v1/runs";
 pub(crate) const RUN: &str = "/api/v3/runs/{run}";
 pub(crate) const RUN_CANCEL: &str = "/api/v2/runs/{run}/cancel";
+pub(crate) const RUN_RESCHEDULE: &str = "/api/v1/runs/{run}/reschedule";
+pub(crate) const RUN_REPLAY: &str = "/api/v1/runs/{run}/replay";
 pub(crate) const RUN_METADATA: &str = "/api/v1/runs/{run}/metadata";
 pub(crate) const RUN_TAGS: &str = "/api/v1/runs/{run}/tags";
 pub(crate) const RUN_PACKET: &str = "/api/v1/runs/{run}/packets/{field}";
@@ -44,6 +46,8 @@ pub(crate) const TASK_TRIGGER: &str = "/api/v1/tasks/{task}/trigger";
 pub(crate) const WAITPOINTS: &str = "/api/v1/waitpoints/tokens";
 pub(crate) const WAITPOINT: &str = "/api/v1/waitpoints/tokens/{waitpoint}";
 pub(crate) const WAITPOINT_COMPLETE: &str = "/api/v1/waitpoints/tokens/{waitpoint}/complete";
+/// Where whoever was given a waitpoint's URL completes it; the token in it is the only credential.
+pub(crate) const WAITPOINT_CALLBACK: &str = "/api/v1/waitpoints/tokens/{waitpoint}/callback/{token}";
 
 /// A packet's path may itself hold slashes. The two versions are what today's clients ask for.
 pub(crate) const PACKET_PUT: &str = "/api/v2/packets/{*packet}";

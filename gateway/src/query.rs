@@ -79,6 +79,18 @@ impl Query {
         }
     }
 
+    /// As [`Self::page`], for lists whose pages the SDK turns in both directions: on the way back it still sends where it came
+    /// from on the way there.
+    pub(crate) fn page_either_way(&self) -> Result<Page, Failure> {
+        match self.one("page[before]").filter(|token| !token.is_empty()) {
+            None => self.page(),
+            Some(token) => {
+                let size = self.one("page[size]").map(page_size).transpose()?.unwrap_or(0);
+                Ok(Page { size, token: token.to_owned(), direction: PageDirection::Newer, cursor: "page[before]" })
+            }
+        }
+    }
+
     /// `filter[createdAt]`: from and to in milliseconds; a period counts back from now, and the later start holds.
     pub(crate) fn created(&self) -> Result<(Option<i64>, Option<i64>), Failure> {
         let from = self.milliseconds("filter[createdAt][from]")?;
@@ -87,6 +99,13 @@ impl Query {
         // Nothing is older than the epoch: a longer period means all.
         let since = period.map(|ms| time::now_ms().saturating_sub_unsigned(ms).max(0));
         Ok((from.max(since), to))
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, name: &'static str) -> Result<Option<bool>, Failure> {
+        let Some(text) = self.one(name).map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let message = "Expected 'true' or 'false'";
+        text.parse().map(Some).map_err(|_| issue("invalid_enum_value", name, message))
     }
 
     /// A whole number.
@@ -148,6 +167,9 @@ mod tests {
         {
             assert!(Query::parse(bad).page().is_err(), "{bad}");
         }
+        let back = Query::parse("page[after]=a&page[before]=b").page_either_way();
+        assert_eq!(back.map(|page| page.token).ok().as_deref(), Some("b"));
+        assert!(Query::parse("page[before]=b&page[size]=0").page_either_way().is_err());
     }
 
     #[test]

@@ -71,6 +71,7 @@ forward!(RunService by runs {
     get_run(GetRunRequest) -> GetRunResponse;
     list_runs(ListRunsRequest) -> ListRunsResponse;
     cancel_run(CancelRunRequest) -> CancelRunResponse;
+    reschedule_run(RescheduleRunRequest) -> RescheduleRunResponse;
     update_run_metadata(UpdateRunMetadataRequest) -> UpdateRunMetadataResponse;
     add_run_tags(AddRunTagsRequest) -> AddRunTagsResponse;
     wait_on_channel(WaitOnChannelRequest) -> WaitOnChannelResponse;

@@ -6,6 +6,7 @@ mod m0001_tenants;
 mod m0002_sessions;
 mod m0003_runs;
 mod m0004_waitpoints;
+mod m0005_run_relations;
 mod m0006_channel_retention;
 mod table;
 
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_sessions::Migration),
             Box::new(m0003_runs::Migration),
             Box::new(m0004_waitpoints::Migration),
+            Box::new(m0005_run_relations::Migration),
             Box::new(m0006_channel_retention::Migration),
         ]
     }

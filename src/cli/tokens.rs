@@ -54,7 +54,12 @@ pub(super) async fn execute(command: TokensCommand, output: Output) -> anyhow::R
     match command {
         TokensCommand::Create { scopes, ttl, one_time, json, client } => {
             let expires_at = Timestamp::from(SystemTime::now() + ttl);
-            let request = CreatePublicTokenRequest { scopes, expires_at: Some(expires_at), one_time_use: one_time };
+            let request = CreatePublicTokenRequest {
+                scopes,
+                expires_at: Some(expires_at),
+                one_time_use: one_time,
+                realtime_json: None,
+            };
             let token = client.connect()?.tokens().create_public_token(request).await?.into_inner().token;
             match json {
                 true => output.json(&json!({"token": token, "expires_at": json::time(Some(expires_at))})),
@@ -143,6 +148,7 @@ fn kind_name(kind: CredentialKind) -> &'static str {
         CredentialKind::PublicToken => "public token",
         CredentialKind::RunToken => "run token",
         CredentialKind::StreamToken => "stream token",
+        CredentialKind::WaitpointToken => "waitpoint token",
     }
 }
 

@@ -37,6 +37,8 @@ pub enum CredentialProblem {
     InvalidRunToken,
     /// The credential of a stream that is forged, past its life or revoked.
     InvalidStreamToken,
+    /// The token in a waitpoint's URL that is forged.
+    InvalidWaitpointToken,
     /// The token of a signed URL that is forged or past its life.
     InvalidUrl,
 }
@@ -51,6 +53,7 @@ impl CredentialProblem {
             Self::UnknownSubject => "Invalid Public Access Token",
             Self::InvalidRunToken => "Run token is invalid",
             Self::InvalidStreamToken => "Stream token is invalid",
+            Self::InvalidWaitpointToken => "Waitpoint token is invalid",
             Self::InvalidUrl => "The URL is invalid or has expired",
         }
     }
@@ -191,6 +194,14 @@ pub enum Error {
         /// Milliseconds until the next boot may happen.
         retry_after_ms: u64,
     },
+    /// The request asks for something that this server does not have, and that must not be left out quietly.
+    #[error("{field} {problem}")]
+    Unsupported {
+        /// The field, in proto spelling.
+        field: &'static str,
+        /// What is missing, and what to do instead.
+        problem: &'static str,
+    },
     /// No such waitpoint in this environment.
     #[error("Waitpoint not found")]
     WaitpointNotFound,
@@ -267,6 +278,7 @@ pub enum Reason {
     BlobNotFound,
     BlobTooLarge,
     TranscriptUnreadable,
+    Unsupported,
     LimitExceeded,
     BackendUnavailable,
     OutcomeUnknown,
@@ -312,6 +324,7 @@ impl Error {
             Self::BlobNotFound => Reason::BlobNotFound,
             Self::BlobTooLarge { .. } => Reason::BlobTooLarge,
             Self::TranscriptUnreadable(_) => Reason::TranscriptUnreadable,
+            Self::Unsupported { .. } => Reason::Unsupported,
             Self::LimitExceeded { .. } => Reason::LimitExceeded,
             Self::Unavailable(_) => Reason::BackendUnavailable,
             Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,

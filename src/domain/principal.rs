@@ -3,7 +3,7 @@
 //! A scope is `action[:type[:id]]`; only the first two colons separate, an id keeps its own.
 
 use crate::channel::{ChannelKey, ChannelName, Direction};
-use crate::{EnvironmentId, RunId, SessionId, Violation};
+use crate::{EnvironmentId, RunId, SessionId, Timestamp, Violation, WaitpointId};
 use std::fmt;
 
 /// Most scopes a token may ask for.
@@ -221,6 +221,15 @@ pub enum Writer<'a> {
     Public,
 }
 
+/// A public token that is spent by its first trigger. It can do everything else as often as it likes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneTimeToken {
+    /// Tells it from every other token.
+    pub id: String,
+    /// From here on it counts for nothing anyway.
+    pub expires_at: Timestamp,
+}
+
 /// With what the caller proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
@@ -232,11 +241,15 @@ pub enum Credential {
     PublicToken {
         /// The one session this token is bound to, whatever its name is now.
         session: Option<SessionId>,
+        /// It is good for one trigger.
+        one_time: Option<OneTimeToken>,
     },
     /// A run's own token. With the scope `admin` it is the one that SDKs take: a run in its own session, a key elsewhere.
     RunToken(RunClaim),
     /// The credential of one channel, for direct writes.
     StreamToken(StreamClaim),
+    /// The token in a waitpoint's URL: completes this one, and nothing else.
+    WaitpointToken(WaitpointId),
 }
 
 /// Who is calling.
@@ -256,7 +269,7 @@ impl Principal {
         match self.credential {
             Credential::RootKey | Credential::AdditionalKey => true,
             Credential::RunToken(_) => self.is_universal(),
-            Credential::PublicToken { .. } | Credential::StreamToken(_) => false,
+            Credential::PublicToken { .. } | Credential::StreamToken(_) | Credential::WaitpointToken(_) => false,
         }
     }
 
@@ -276,7 +289,7 @@ impl Principal {
     pub fn writer(&self, session: &SessionId) -> Writer<'_> {
         match &self.credential {
             Credential::RootKey | Credential::AdditionalKey => Writer::Key,
-            Credential::PublicToken { .. } => Writer::Public,
+            Credential::PublicToken { .. } | Credential::WaitpointToken(_) => Writer::Public,
             Credential::RunToken(claim) if self.is_universal() && claim.session.as_ref() != Some(session) => {
                 Writer::Key
             }
@@ -294,6 +307,14 @@ impl Principal {
         matches!(self.credential, Credential::StreamToken(_))
     }
 
+    /// What a trigger by this caller spends.
+    pub fn one_time_token(&self) -> Option<&OneTimeToken> {
+        match &self.credential {
+            Credential::PublicToken { one_time, .. } => one_time.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Does any granted scope cover any of the resources?
     pub fn may(&self, action: Action, any_of: &[Resource]) -> bool {
         match &self.credential {
@@ -303,6 +324,9 @@ impl Principal {
                 self.is_universal() || (action != Action::Admin && any_of.contains(&own))
             }
             Credential::StreamToken(_) => false,
+            Credential::WaitpointToken(id) => {
+                action == Action::Write && any_of.contains(&Resource::one("waitpoints", id.as_str()))
+            }
             Credential::AdditionalKey | Credential::PublicToken { .. } => {
                 self.scopes.iter().any(|s| s.is_universal() || any_of.iter().any(|r| s.grants(action, r)))
             }
@@ -337,7 +361,7 @@ impl Principal {
                 let is_own = claim.session.is_some() && claim.session == names.session;
                 self.is_universal() || (action != Action::Admin && is_own)
             }
-            Credential::PublicToken { session: Some(bound) } => {
+            Credential::PublicToken { session: Some(bound), .. } => {
                 names.session.as_ref() == Some(bound) && self.may_bound(action, &resources)
             }
             _ => self.may(action, &resources),
@@ -373,7 +397,7 @@ mod tests {
     fn token(scopes: &[&str]) -> Principal {
         Principal {
             environment: EnvironmentId::from_body("a"),
-            credential: Credential::PublicToken { session: None },
+            credential: Credential::PublicToken { session: None, one_time: None },
             scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
         }
     }
@@ -438,7 +462,7 @@ mod tests {
     #[test]
     fn a_bound_token_follows_its_row_and_no_other() {
         let mut bound = token(&["read:sessions:old-name", "write:sessions:old-name"]);
-        bound.credential = Credential::PublicToken { session: Some(SessionId::from_body("s")) };
+        bound.credential = Credential::PublicToken { session: Some(SessionId::from_body("s")), one_time: None };
         assert!(bound.may_session(Action::Read, &names("new-name")));
         assert!(!bound.may_session(Action::Admin, &names("new-name")));
         let taken_over = SessionNames { session: Some(SessionId::from_body("t")), others: vec!["old-name".into()] };

@@ -1,17 +1,19 @@
 //! Runs: executions of a task, alone or behind a session.
 
+mod debounce;
 mod machine;
+mod metadata;
+mod new_run;
 
+pub use debounce::{DEBOUNCE_KEY_CHARS_MAX, DEBOUNCE_MS_MIN, Debounce};
 pub use machine::{AttemptChange, Holder, RunChange, RunCommand};
+pub use metadata::{MetadataOperation, MetadataUpdate, MetadataVerb};
+pub use new_run::{KeyScope, NewRun, Parent, UserKey};
 
 use crate::channel::SeqNum;
-use crate::id::{EnvironmentId, RunId, SessionId, WaitpointId};
-use crate::json::Entries;
-use crate::session::{Json, Session, TASK_CHARS_MAX, check_tags, ttl_ms};
-use crate::text::bounded;
+use crate::id::WaitpointId;
 use crate::time::Timestamp;
-use crate::waitpoint::{IDEMPOTENCY_KEY_CHARS_MAX, Waitpoint};
-use crate::{Result, error::Violations};
+use crate::waitpoint::{Completion, Waitpoint};
 
 /// Rounds of probe, trigger and claim before an ensure gives up.
 pub const CLAIM_ROUNDS_MAX: u32 = 3;
@@ -184,151 +186,6 @@ impl RunError {
     }
 }
 
-/// A run to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRun {
-    /// Freshly made id.
-    pub id: RunId,
-    /// Tenant.
-    pub environment: EnvironmentId,
-    /// The session it is for.
-    pub session: Option<SessionId>,
-    /// What it executes.
-    pub task_identifier: String,
-    /// Payload text.
-    pub payload: String,
-    /// Its content type.
-    pub payload_type: String,
-    /// Queue; the task's own if none.
-    pub queue: Option<String>,
-    /// Most runs of the queue (per concurrency key) that execute at once.
-    pub queue_limit: Option<u32>,
-    /// Splits the queue.
-    pub concurrency_key: Option<String>,
-    /// Higher goes first.
-    pub priority: i32,
-    /// Machine preset.
-    pub machine: Option<String>,
-    /// Region.
-    pub region: Option<String>,
-    /// Worker version it is pinned to.
-    pub lock_to_version: Option<String>,
-    /// Attempts, 1 to 10.
-    pub max_attempts: u32,
-    /// Seconds it may execute, over all attempts.
-    pub max_duration_s: Option<u32>,
-    /// It expires if not started by then.
-    pub ttl_ms: Option<u64>,
-    /// It is not queued before.
-    pub delay_until: Option<Timestamp>,
-    /// A repeat of the trigger with this key, for the same task, gets this run.
-    pub idempotency_key: Option<String>,
-    /// How long the key counts; for ever if not given.
-    pub idempotency_key_ttl_ms: Option<u64>,
-    /// Labels.
-    pub tags: Vec<String>,
-    /// The caller's JSON object.
-    pub metadata: Option<Json>,
-    /// Made by a test.
-    pub is_test: bool,
-}
-
-impl NewRun {
-    /// A run of a task with nothing special.
-    pub fn of_task(id: RunId, environment: EnvironmentId, task_identifier: &str, payload: String) -> Self {
-        Self {
-            id,
-            environment,
-            session: None,
-            task_identifier: task_identifier.to_owned(),
-            payload,
-            payload_type: "application/json".into(),
-            queue: None,
-            queue_limit: None,
-            concurrency_key: None,
-            priority: 0,
-            machine: None,
-            region: None,
-            lock_to_version: None,
-            max_attempts: ATTEMPTS_DEFAULT,
-            max_duration_s: None,
-            ttl_ms: None,
-            delay_until: None,
-            idempotency_key: None,
-            idempotency_key_ttl_ms: None,
-            tags: Vec::new(),
-            metadata: None,
-            is_test: false,
-        }
-    }
-
-    /// The next run of a session. `previous` is the run it continues, if the session ever had one.
-    pub fn of_session(id: RunId, session: &Session, previous: Option<&RunId>) -> Result<Self> {
-        let config = &session.trigger_config;
-        let payload = boot_payload(session, previous)?;
-        Ok(Self {
-            session: Some(session.id.clone()),
-            queue: config.queue.clone(),
-            concurrency_key: config.concurrency_key.clone(),
-            machine: config.machine.clone(),
-            region: config.region.clone(),
-            lock_to_version: config.lock_to_version.clone(),
-            max_attempts: config.max_attempts.unwrap_or(ATTEMPTS_DEFAULT),
-            max_duration_s: config.max_duration_s,
-            ttl_ms: config.ttl.as_deref().and_then(ttl_ms),
-            tags: config.tags.clone(),
-            is_test: session.is_test,
-            ..Self::of_task(id, session.tenant.environment.clone(), &session.task_identifier, payload)
-        })
-    }
-
-    /// Checks every limit and reports all that is broken.
-    pub fn check(&self) -> Result<()> {
-        let mut found = Violations::new();
-        found.take(bounded("task_identifier", &self.task_identifier, TASK_CHARS_MAX))?;
-        if self.payload.len() > RUN_JSON_BYTES_MAX {
-            found.add("payload", "is longer than 3 MiB; store it and send a reference");
-        }
-        if !(1..=10).contains(&self.max_attempts) {
-            found.add("max_attempts", "must be a whole number from 1 to 10");
-        }
-        if self.max_duration_s == Some(0) {
-            found.add("max_duration_s", "must be at least 1");
-        }
-        for (field, value) in [("queue", &self.queue), ("concurrency_key", &self.concurrency_key)] {
-            if let Some(value) = value {
-                found.take(bounded(field, value, TASK_CHARS_MAX))?;
-            }
-        }
-        if let Some(key) = &self.idempotency_key {
-            found.take(bounded("idempotency_key", key, IDEMPOTENCY_KEY_CHARS_MAX))?;
-        }
-        check_tags("tags", &self.tags, &mut found);
-        found.finish()
-    }
-}
-
-/// The payload a session's run starts with: the base payload, the idle timeout, the session's id, and for a session that
-/// had a run before, the marks of a continuation instead of what belonged to the first boot.
-fn boot_payload(session: &Session, previous: Option<&RunId>) -> Result<String> {
-    let config = &session.trigger_config;
-    let base_payload = config.base_payload.as_str();
-    let unreadable = || crate::Error::internal("a stored base payload is not a JSON object");
-    let mut payload = Entries::parse(base_payload).ok_or_else(unreadable)?;
-    if let Some(seconds) = config.idle_timeout_s {
-        payload.set("idleTimeoutInSeconds", seconds.to_string());
-    }
-    payload.set("sessionId", format!("\"{}\"", session.id));
-    if let Some(previous) = previous {
-        payload.set("continuation", "true");
-        payload.set("previousRunId", format!("\"{previous}\""));
-        for first_boot in ["message", "messages", "trigger"] {
-            payload.remove(first_boot);
-        }
-    }
-    Ok(payload.to_string())
-}
-
 /// A run row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -419,6 +276,18 @@ impl Run {
     pub fn times_out_at(&self) -> Option<Timestamp> {
         let limit_ms = u64::from(self.spec.max_duration_s?) * 1_000;
         self.executing_since.map(|since| since.plus_ms(limit_ms.saturating_sub(self.executed_ms)))
+    }
+
+    /// How it ended, as whoever waits for it is told; `None` while it is alive.
+    pub fn completion(&self) -> Option<Completion> {
+        if self.is_alive() {
+            return None;
+        }
+        let output_type = self.output_type.clone().unwrap_or_else(|| "application/json".into());
+        Some(match &self.error {
+            None => Completion { output: self.output.clone(), output_type, is_error: false },
+            Some(error) => Completion::failed(error),
+        })
     }
 
     /// The next moment at which the clock has something to say about this run.

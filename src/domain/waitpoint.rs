@@ -2,6 +2,7 @@
 
 use crate::channel::{Direction, SeqNum};
 use crate::id::{EnvironmentId, RunId, SessionId, WaitpointId};
+use crate::run::RunError;
 use crate::time::Timestamp;
 
 /// Longest idempotency key, in characters.
@@ -16,6 +17,8 @@ pub enum WaitpointKind {
     Manual,
     /// The clock.
     DateTime,
+    /// The end of a run.
+    Run,
 }
 
 impl WaitpointKind {
@@ -24,12 +27,13 @@ impl WaitpointKind {
         match self {
             Self::Manual => "MANUAL",
             Self::DateTime => "DATETIME",
+            Self::Run => "RUN",
         }
     }
 
     /// Reads the spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Manual, Self::DateTime].into_iter().find(|k| k.as_str() == text)
+        [Self::Manual, Self::DateTime, Self::Run].into_iter().find(|k| k.as_str() == text)
     }
 }
 
@@ -82,6 +86,18 @@ impl Completion {
         Self { output: Some(output), output_type: "application/json".into(), is_error: true }
     }
 
+    /// The run that was waited for failed. The error is spelled as clients read one.
+    pub fn failed(error: &RunError) -> Self {
+        let RunError { name, message, stack_trace } = error;
+        let output = serde_json::json!({
+            "type": "BUILT_IN_ERROR",
+            "name": name,
+            "message": message,
+            "stackTrace": stack_trace.as_deref().unwrap_or_default(),
+        });
+        Self { output: Some(output.to_string()), output_type: "application/json".into(), is_error: true }
+    }
+
     /// What was waited for cannot come any more: the session was deleted.
     pub fn session_deleted() -> Self {
         let output = r#"{"code":"SESSION_DELETED","message":"The session was deleted"}"#.into();
@@ -102,6 +118,8 @@ pub struct Waitpoint {
     pub run: Option<RunId>,
     /// The channel it waits on, if it does.
     pub channel: Option<ChannelWait>,
+    /// The run whose end it waits for, if it does.
+    pub awaited_run: Option<RunId>,
     /// A repeat of the creation with this key gets this waitpoint.
     pub idempotency_key: Option<String>,
     /// Until when the key counts.

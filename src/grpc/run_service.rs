@@ -3,8 +3,11 @@
 use crate::Services;
 use crate::convert::{PAGE_SIZE_DEFAULT, page_size, page_token, run as convert, waitpoint};
 use crate::status::of_error;
+use continuo_domain::run::Run;
+use continuo_domain::waitpoint::Waitpoint;
 use continuo_proto::v1;
 use continuo_proto::v1::run_service_server::RunService;
+use continuo_usecases::RunFamily;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -14,33 +17,44 @@ impl RunService for Services {
         request: Request<v1::TriggerRunRequest>,
     ) -> Result<Response<v1::TriggerRunResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let run = convert::parse_trigger(request.into_inner(), &caller, self.core.new_run_id()).map_err(of_error)?;
+        let (id, now) = (self.core.new_run_id(), self.core.now());
+        let (run, by) = convert::parse_trigger(request.into_inner(), &caller, id, now).map_err(of_error)?;
         let core = self.core.clone();
-        let (made, public_access_token) = self.to_the_end(async move { core.trigger_run(&caller, run).await }).await?;
+        let triggered = self.to_the_end(async move { core.trigger_run(&caller, run, by).await }).await?;
+        let (made, public_access_token) = triggered;
         Ok(Response::new(v1::TriggerRunResponse {
             run: Some(convert::print(&made.row, self.core.now())),
             is_cached: made.is_cached,
             public_access_token,
+            waitpoint: made.wait.map(|(row, _)| waitpoint::print(&row)),
         }))
     }
 
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
         let caller = self.principal(&request).await?;
         let id = convert::parse_id(&request.get_ref().run_id).map_err(of_error)?;
-        let run = self.core.get_run(&caller, &id).await.map_err(of_error)?;
-        Ok(Response::new(v1::GetRunResponse { run: Some(convert::print(&run, self.core.now())) }))
+        let RunFamily { run, parent, root, children } = self.core.get_family(&caller, &id).await.map_err(of_error)?;
+        let now = self.core.now();
+        let print = |run: &Run| convert::print_in_list(run, now);
+        Ok(Response::new(v1::GetRunResponse {
+            run: Some(convert::print(&run, now)),
+            root: root.as_ref().map(print),
+            parent: parent.as_ref().map(print),
+            children: children.iter().map(print).collect(),
+        }))
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         let caller = self.principal(&request).await?;
         let list = convert::parse_list(request.into_inner()).map_err(of_error)?;
-        let (session, after) = (list.session.as_ref(), list.after.as_ref());
-        let (runs, next) =
-            self.core.list_runs(&caller, list.filter, session, after, list.page_size).await.map_err(of_error)?;
+        let page = self.core.list_runs(&caller, list.filter, list.session.as_ref(), &list.from, list.page_size).await;
+        let page = page.map_err(of_error)?;
         let now = self.core.now();
+        let (next_page_token, previous_page_token) = page_token::runs(&page);
         Ok(Response::new(v1::ListRunsResponse {
-            runs: runs.iter().map(|run| convert::print_in_list(run, now)).collect(),
-            next_page_token: next.as_ref().map(page_token::runs).unwrap_or_default(),
+            runs: page.rows.iter().map(|run| convert::print_in_list(run, now)).collect(),
+            next_page_token,
+            previous_page_token,
         }))
     }
 
@@ -55,15 +69,24 @@ impl RunService for Services {
         Ok(Response::new(v1::CancelRunResponse { run: Some(convert::print(&run, self.core.now())) }))
     }
 
+    async fn reschedule_run(
+        &self,
+        request: Request<v1::RescheduleRunRequest>,
+    ) -> Result<Response<v1::RescheduleRunResponse>, Status> {
+        let caller = self.principal(&request).await?;
+        let (id, at) = convert::parse_reschedule(request.into_inner()).map_err(of_error)?;
+        let core = self.core.clone();
+        let run = self.to_the_end(async move { core.reschedule_run(&caller, &id, at).await }).await?;
+        Ok(Response::new(v1::RescheduleRunResponse { run: Some(convert::print(&run, self.core.now())) }))
+    }
+
     async fn update_run_metadata(
         &self,
         request: Request<v1::UpdateRunMetadataRequest>,
     ) -> Result<Response<v1::UpdateRunMetadataResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let v1::UpdateRunMetadataRequest { run_id, metadata_json } = request.into_inner();
-        let id = convert::parse_id(&run_id).map_err(of_error)?;
-        let metadata = convert::parse_metadata(metadata_json).map_err(of_error)?;
-        let run = self.core.set_run_metadata(&caller, &id, metadata).await.map_err(of_error)?;
+        let (id, update) = convert::parse_update(request.into_inner()).map_err(of_error)?;
+        let run = self.core.update_run_metadata(&caller, &id, update).await.map_err(of_error)?;
         Ok(Response::new(v1::UpdateRunMetadataResponse { run: Some(convert::print(&run, self.core.now())) }))
     }
 
@@ -121,7 +144,7 @@ impl RunService for Services {
         let caller = self.principal(&request).await?;
         let new = waitpoint::parse_new(request.into_inner()).map_err(of_error)?;
         let (made, public_access_token) = self.core.create_waitpoint(&caller, new).await.map_err(of_error)?;
-        let waitpoint = Some(waitpoint::print(&made.row));
+        let waitpoint = Some(self.print_for_callers(&made.row));
         Ok(Response::new(v1::CreateWaitpointResponse { waitpoint, is_cached: made.is_cached, public_access_token }))
     }
 
@@ -132,7 +155,7 @@ impl RunService for Services {
         let caller = self.principal(&request).await?;
         let id = waitpoint::parse_id(&request.get_ref().waitpoint_id).map_err(of_error)?;
         let row = self.core.get_waitpoint(&caller, &id).await.map_err(of_error)?;
-        Ok(Response::new(v1::GetWaitpointResponse { waitpoint: Some(waitpoint::print(&row)) }))
+        Ok(Response::new(v1::GetWaitpointResponse { waitpoint: Some(self.print_for_callers(&row)) }))
     }
 
     async fn list_waitpoints(
@@ -140,12 +163,15 @@ impl RunService for Services {
         request: Request<v1::ListWaitpointsRequest>,
     ) -> Result<Response<v1::ListWaitpointsResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let limit = page_size(request.get_ref().page_size, PAGE_SIZE_DEFAULT).map_err(of_error)?;
-        let after = page_token::parse_waitpoints(&request.get_ref().page_token).map_err(of_error)?;
-        let (rows, next) = self.core.list_waitpoints(&caller, after.as_ref(), limit).await.map_err(of_error)?;
+        let size = page_size(request.get_ref().page_size, PAGE_SIZE_DEFAULT).map_err(of_error)?;
+        let from = page_token::parse_waitpoints(&request.get_ref().page_token).map_err(of_error)?;
+        let filter = waitpoint::parse_filter(request.into_inner()).map_err(of_error)?;
+        let page = self.core.list_waitpoints(&caller, &filter, &from, size).await.map_err(of_error)?;
+        let (next_page_token, previous_page_token) = page_token::waitpoints(&page);
         Ok(Response::new(v1::ListWaitpointsResponse {
-            waitpoints: rows.iter().map(waitpoint::print).collect(),
-            next_page_token: next.as_ref().map(page_token::waitpoints).unwrap_or_default(),
+            waitpoints: page.rows.iter().map(|row| self.print_for_callers(row)).collect(),
+            next_page_token,
+            previous_page_token,
         }))
     }
 
@@ -158,5 +184,12 @@ impl RunService for Services {
         let core = self.core.clone();
         let row = self.to_the_end(async move { core.complete_waitpoint(&caller, &id, completion).await }).await?;
         Ok(Response::new(v1::CompleteWaitpointResponse { waitpoint: Some(waitpoint::print(&row)) }))
+    }
+}
+
+impl Services {
+    /// For those who may hand it on: with the token of its URL.
+    fn print_for_callers(&self, row: &Waitpoint) -> v1::Waitpoint {
+        v1::Waitpoint { callback_token: self.core.callback_token(row), ..waitpoint::print(row) }
     }
 }

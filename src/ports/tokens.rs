@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use continuo_domain::principal::{Principal, RunClaim, Scope, StreamClaim};
-use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
+use continuo_domain::session::Json;
+use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp, WaitpointId};
 
 /// A public token to be minted.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct NewPublicToken {
     pub expires_at: Timestamp,
     /// It is consumed by its first trigger.
     pub one_time_use: bool,
+    /// The claim `realtime`: a JSON object.
+    pub realtime: Option<Json>,
 }
 
 /// Who a bearer is; tokens for others.
@@ -39,6 +42,9 @@ pub trait Tokens: Send + Sync + 'static {
         claim: &RunClaim,
         expires_at: Timestamp,
     ) -> Result<String>;
+
+    /// The token in a waitpoint's URL: opaque, `tr_wait_…`, always the same.
+    fn mint_waitpoint(&self, environment: &EnvironmentId, waitpoint: &WaitpointId) -> String;
 
     /// Mints the credential of one channel: opaque, `tr_stream_…`, good until `expires_at`. One stamped for the holder of a
     /// public token is revoked together with public tokens.

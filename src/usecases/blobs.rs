@@ -199,7 +199,7 @@ impl Blobs {
 fn may_packet(caller: &Principal, action: Action, path: &PacketPath) -> bool {
     match &caller.credential {
         Credential::RunToken(_) => true,
-        Credential::PublicToken { .. } | Credential::StreamToken(_) => false,
+        Credential::PublicToken { .. } | Credential::StreamToken(_) | Credential::WaitpointToken(_) => false,
         Credential::RootKey | Credential::AdditionalKey => {
             caller.may(action, &[Resource::one("packets", path.as_str()), Resource::all("packets")])
         }
@@ -258,7 +258,7 @@ mod tests {
         assert!(may(Credential::RootKey, &[], Action::Write));
         let run = RunClaim { run: RunId::from_body("r"), session: None, version: 1, lease: 1 };
         assert!(may(Credential::RunToken(run), &[], Action::Write));
-        assert!(!may(Credential::PublicToken { session: None }, &["admin"], Action::Read));
+        assert!(!may(Credential::PublicToken { session: None, one_time: None }, &["admin"], Action::Read));
         for (scope, read, write) in [
             ("admin", true, true),
             ("read:packets", true, false),

@@ -14,7 +14,13 @@ use tracing::{error, info, warn};
 impl Core {
     /// Tells everybody whom a change of a run concerns. What fails here is logged and made good by the sweeper.
     pub(crate) async fn after_run_change(&self, applied: &Applied) {
-        let Applied { run, change } = applied;
+        for one in std::iter::once(applied).chain(&applied.others) {
+            self.after_one_change(one).await;
+        }
+    }
+
+    async fn after_one_change(&self, applied: &Applied) {
+        let Applied { run, change, others: _ } = applied;
         if change.is_noop {
             return;
         }

@@ -54,6 +54,10 @@ impl Core {
             return Err(Error::TaskNotFound);
         }
         let config = request.trigger_config.clone();
+        if !config.concurrency.is_empty() {
+            let problem = "names concurrency limits, and none are declared on this server; use concurrency_key";
+            return Err(Error::Unsupported { field: "trigger_config.concurrency", problem });
+        }
         let new = self.new_session(caller, request).await?;
         new.check()?;
         let Upserted { session, is_new } = self.ports.sessions.upsert(new, self.now()).await?;
@@ -74,7 +78,9 @@ impl Core {
                 return Err(Error::Unauthenticated(CredentialProblem::UnknownKey));
             }
             Credential::RunToken(_) if caller.has_secret_key() => {}
-            Credential::RunToken(_) | Credential::StreamToken(_) => return Err(Error::PermissionDenied),
+            Credential::RunToken(_) | Credential::StreamToken(_) | Credential::WaitpointToken(_) => {
+                return Err(Error::PermissionDenied);
+            }
             Credential::PublicToken { .. } | Credential::AdditionalKey => {}
         }
         let may_write = match &request.external_id {
@@ -129,6 +135,7 @@ impl Core {
             session: Some(session.id.clone()),
             expires_at: self.now().plus_ms(SESSION_TOKEN_MS),
             one_time_use: false,
+            realtime: None,
         };
         self.ports.tokens.mint_public(token).await
     }

@@ -45,6 +45,7 @@ pub use initialize_channel::{
 pub use list_sessions::{ListSessions, SessionPage};
 pub use produce::{Batch, Producer, StreamAppend};
 pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};
+pub use runs::{RunFamily, TriggeredBy};
 pub use tokens::{NewToken, PUBLIC_TOKEN_MS_DEFAULT, PUBLIC_TOKEN_MS_MAX, SESSION_TOKEN_MS, WAITPOINT_TOKEN_MS};
 pub use transcript::{GetTranscript, TRANSCRIPT_LIMIT_DEFAULT, TRANSCRIPT_LIMIT_MAX, Transcript};
 pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};

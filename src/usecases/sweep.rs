@@ -56,7 +56,7 @@ impl Core {
         for waitpoint in self.ports.runs.timed_out_waitpoints(now, PAGE).await? {
             let completion = match waitpoint.kind {
                 WaitpointKind::Manual => Completion::timed_out(&waitpoint.timeout_at.unwrap_or(now).to_iso()),
-                WaitpointKind::DateTime => Completion::empty(),
+                WaitpointKind::DateTime | WaitpointKind::Run => Completion::empty(),
             };
             match self.complete(&waitpoint.id, completion).await {
                 Ok(_) => moved += 1,

@@ -2,7 +2,7 @@
 
 use crate::Core;
 use continuo_domain::principal::{Action, Credential, Principal, SCOPES_MAX, Scope};
-use continuo_domain::session::SessionRef;
+use continuo_domain::session::{Json, SessionRef};
 use continuo_domain::{EnvironmentId, Error, Result, Timestamp, Violation};
 use continuo_ports::tokens::NewPublicToken;
 
@@ -15,6 +15,9 @@ pub const PUBLIC_TOKEN_MS_DEFAULT: u64 = 900_000;
 /// Longest life of a public token: 30 days.
 pub const PUBLIC_TOKEN_MS_MAX: u64 = 30 * 86_400_000;
 
+/// Longest `realtime` claim: a token travels in a header.
+const REALTIME_BYTES_MAX: usize = 4_096;
+
 /// A token that is asked for.
 #[derive(Clone, Debug)]
 pub struct NewToken {
@@ -24,6 +27,8 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
     /// Consumed by its first trigger.
     pub one_time_use: bool,
+    /// Carried as the claim `realtime`.
+    pub realtime: Option<Json>,
 }
 
 impl Core {
@@ -44,11 +49,14 @@ impl Core {
         if !denied.is_empty() {
             return Err(Error::ScopesExceedKey(denied));
         }
-        let NewToken { scopes, one_time_use, .. } = new;
+        if new.realtime.as_ref().is_some_and(|json| json.as_str().len() > REALTIME_BYTES_MAX) {
+            return Err(Violation::new("realtime_json", "is longer than 4096 bytes").into());
+        }
+        let NewToken { scopes, one_time_use, realtime, .. } = new;
         let environment = caller.environment.clone();
         self.ports
             .tokens
-            .mint_public(NewPublicToken { environment, scopes, session: None, expires_at, one_time_use })
+            .mint_public(NewPublicToken { environment, scopes, session: None, expires_at, one_time_use, realtime })
             .await
     }
 
@@ -57,7 +65,8 @@ impl Core {
         let scopes = scopes.iter().map(|s| Scope::parse(s)).collect::<Result<_, _>>()?;
         let expires_at = self.now().plus_ms(life_ms);
         let environment = caller.environment.clone();
-        let token = NewPublicToken { environment, scopes, session: None, expires_at, one_time_use: false };
+        let token =
+            NewPublicToken { environment, scopes, session: None, expires_at, one_time_use: false, realtime: None };
         self.ports.tokens.mint_public(token).await
     }
 

@@ -16,7 +16,7 @@ use continuo_domain::waitpoint::{
     WaitpointKind,
 };
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, WaitpointId};
-use continuo_ports::run_store::{MadeOrFound, WaitpointCompleted};
+use continuo_ports::run_store::{MadeOrFound, Page, PageFrom, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::waitpoint_registry::WaitKey;
 use tracing::warn;
 
@@ -75,7 +75,13 @@ impl Core {
             (None, SessionRef::External(name)) => WaitedSession::Name(name.as_str().to_owned()),
             (None, SessionRef::Id(_)) => return Err(Error::SessionNotFound),
         };
-        let from_seq_num = wait.last_seq_num.map_or(0, |n| n.saturating_add(1));
+        let after_last = wait.last_seq_num.map_or(0, |n| n.saturating_add(1));
+        // Nobody has seen what is not there yet: a number past the end, of a channel that was made anew perhaps, would
+        // otherwise sleep through every record up to it.
+        let from_seq_num = match &row {
+            Some(row) => self.below_tail(&row.id, wait.direction, after_last).await?,
+            None => 0,
+        };
         let channel = ChannelWait { session, direction: wait.direction, from_seq_num };
         let mut waitpoint = self.new_waitpoint(caller, WaitpointKind::Manual, wait.waitpoint)?;
         (waitpoint.run, waitpoint.channel) = (Some(wait.run), Some(channel));
@@ -169,8 +175,8 @@ impl Core {
     /// PENDING to COMPLETED exactly once; the runs that were suspended on it are offered to workers.
     pub(crate) async fn complete(&self, id: &WaitpointId, completion: Completion) -> Result<WaitpointCompleted> {
         let completed = self.ports.runs.complete_waitpoint(id, completion, self.now()).await?;
-        if !completed.resumed.is_empty() {
-            self.signals.work_changed();
+        for resumed in &completed.resumed {
+            self.after_run_change(resumed).await;
         }
         Ok(completed)
     }
@@ -223,22 +229,25 @@ impl Core {
         self.ports.runs.get_waitpoint(&caller.environment, id).await?.ok_or(Error::WaitpointNotFound)
     }
 
-    /// A page of waitpoints, newest first, and where the next one begins.
+    /// The token in the URL that completes a waitpoint without any other credential. Those that something else completes
+    /// have none.
+    pub fn callback_token(&self, waitpoint: &Waitpoint) -> Option<String> {
+        let is_for_callers = waitpoint.kind == WaitpointKind::Manual && waitpoint.channel.is_none();
+        is_for_callers.then(|| self.ports.tokens.mint_waitpoint(&waitpoint.environment, &waitpoint.id))
+    }
+
+    /// A page of waitpoints, newest first.
     pub async fn list_waitpoints(
         &self,
         caller: &Principal,
-        after: Option<&WaitpointId>,
-        limit: u32,
-    ) -> Result<(Vec<Waitpoint>, Option<WaitpointId>)> {
+        filter: &WaitpointFilter,
+        from: &PageFrom<WaitpointId>,
+        size: u32,
+    ) -> Result<Page<Waitpoint>> {
         if !caller.has_secret_key() || !caller.may(Action::Read, &[Resource::all("waitpoints")]) {
             return Err(Error::PermissionDenied);
         }
-        let limit = limit.clamp(1, PAGE_SIZE_MAX);
-        let mut rows = self.ports.runs.list_waitpoints(&caller.environment, after, limit + 1).await?;
-        let has_more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let next = rows.last().filter(|_| has_more).map(|w| w.id.clone());
-        Ok((rows, next))
+        self.ports.runs.list_waitpoints(&caller.environment, filter, from, size.clamp(1, PAGE_SIZE_MAX)).await
     }
 
     /// Completes a waitpoint; a repeat is a success without effect.
@@ -270,6 +279,7 @@ impl Core {
             kind,
             run: None,
             channel: None,
+            awaited_run: None,
             idempotency_key_expires_at: new.idempotency_key_ttl_ms.map(|ttl| now.plus_ms(ttl)),
             idempotency_key: new.idempotency_key,
             tags: new.tags,

@@ -2,10 +2,11 @@
 
 mod link;
 
-use continuo_domain::RunId;
 use continuo_domain::channel::SeqNum;
 use continuo_domain::run::{Assignment, RunError};
 use continuo_domain::session::Session;
+
+pub use continuo_ports::run_store::LeaseRef;
 
 /// Longest worker id, in characters.
 pub(crate) const WORKER_ID_CHARS_MAX: usize = 128;
@@ -13,15 +14,6 @@ pub(crate) const WORKER_ID_CHARS_MAX: usize = 128;
 pub(crate) const WORKER_TASKS_MAX: usize = 1_000;
 /// Most runs a worker may take at once.
 pub(crate) const WORKER_CAPACITY_MAX: u32 = 10_000;
-
-/// A lease as a worker names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseRef {
-    /// The run.
-    pub run: RunId,
-    /// The lease's number.
-    pub number: u64,
-}
 
 /// A worker introduces itself.
 #[derive(Clone, Debug)]

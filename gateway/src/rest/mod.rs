@@ -2,6 +2,7 @@
 
 pub(crate) mod metadata;
 pub(crate) mod presign;
+pub(crate) mod replay;
 pub(crate) mod run_json;
 pub(crate) mod runs;
 pub(crate) mod session_json;
@@ -14,9 +15,8 @@ pub(crate) mod waits;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
-use serde_json::json;
 
-use crate::{auth::Caller, error::Failure};
+use crate::{auth::Caller, error::Failure, json, validate::Object};
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -35,12 +35,19 @@ struct Pagination {
 
 /// What lets the SDK hand out a token for what was just made: the token itself, and the claims to sign one with.
 fn token_headers(caller: &Caller, token: &str, scopes: &[String]) -> Vec<(HeaderName, HeaderValue)> {
-    let claims = json!({ "sub": caller.environment_id, "pub": true, "scopes": scopes }).to_string();
+    let claims = serde_json::json!({ "sub": caller.environment_id, "pub": true, "scopes": scopes }).to_string();
     let pairs = [("x-trigger-jwt-claims", claims.as_str()), ("x-trigger-jwt", token)];
     let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
     given
         .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
         .collect()
+}
+
+/// Anything that is not a name of 1 to 128 characters counts as not given: CI systems set this in many odd ways.
+fn deployment_id(object: &Object<'_>) -> Option<String> {
+    let text = json::string(object.raw("externalDeploymentId")?)?;
+    let name = text.trim();
+    (!name.is_empty() && name.chars().count() <= 128).then(|| name.to_owned())
 }
 
 const TAGS_MAX: usize = 10;

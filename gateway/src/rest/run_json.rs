@@ -1,8 +1,8 @@
 //! A run as clients see it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
-use continuo_proto::v1::{Run, RunError};
+use continuo_proto::v1::{GetRunResponse, Run, RunError};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +14,7 @@ use crate::{
 /// Content type of a payload that is the name of a packet.
 pub(crate) const STORED: &str = "application/store";
 
-/// The run object. Costs, depth and related runs exist for clients that require the fields; runs have none here.
+/// The run object. Costs exist for clients that require the fields; runs have none here.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RunItem<'a> {
@@ -53,6 +53,12 @@ pub(crate) struct RunItem<'a> {
     metadata: Option<&'a RawValue>,
     depth: u32,
     trigger_function: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_deployment_id: Option<&'a str>,
     attempt_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     env: Option<Environment<'a>>,
@@ -67,7 +73,7 @@ pub(crate) struct RunItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorItem<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    related_runs: Option<RelatedRuns>,
+    related_runs: Option<RelatedRuns<'a>>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +83,14 @@ struct Environment<'a> {
 }
 
 #[derive(Serialize)]
-struct RelatedRuns {}
+struct RelatedRuns<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<Box<RunItem<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<Box<RunItem<'a>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<RunItem<'a>>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,6 +101,9 @@ struct ErrorItem<'a> {
     stack_trace: Option<&'a str>,
 }
 
+/// What the services never answer.
+static NOTHING: LazyLock<Run> = LazyLock::new(Run::default);
+
 /// A payload or an output.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -97,22 +113,32 @@ enum Value<'a> {
 }
 
 impl<'a> RunItem<'a> {
-    /// With the URLs of what lies in the packet store.
-    pub(crate) fn full(run: &'a Run, payload_url: Option<String>, output_url: Option<String>) -> Self {
+    /// With the URLs of what lies in packets.
+    pub(crate) fn full(answer: &'a GetRunResponse, payload_url: Option<String>, output_url: Option<String>) -> Self {
+        let run = answer.run.as_ref().unwrap_or(&NOTHING);
+        let output_type = run.output_type.as_deref().unwrap_or_default();
         Self {
             payload: value(&run.payload, &run.payload_type),
             payload_presigned_url: payload_url,
+            output: run.output.as_deref().and_then(|text| value(text, output_type)),
             output_presigned_url: output_url,
-            output: run.output.as_deref().and_then(|text| value(text, run.output_type.as_deref().unwrap_or_default())),
             error: run.error.as_ref().map(|RunError { name, message, stack_trace }| ErrorItem {
                 message,
                 name,
                 stack_trace: stack_trace.as_deref(),
             }),
-            related_runs: Some(RelatedRuns {}),
-            env: None,
-            ..Self::in_list(run, "")
+            related_runs: Some(RelatedRuns {
+                root: answer.root.as_ref().map(|run| Box::new(Self::related(run))),
+                parent: answer.parent.as_ref().map(|run| Box::new(Self::related(run))),
+                children: answer.children.iter().map(Self::related).collect(),
+            }),
+            ..Self::related(run)
         }
+    }
+
+    /// Beside another run.
+    fn related(run: &'a Run) -> Self {
+        Self { env: None, ..Self::in_list(run, "") }
     }
 
     pub(crate) fn in_list(run: &'a Run, environment_id: &'a str) -> Self {
@@ -126,7 +152,11 @@ impl<'a> RunItem<'a> {
             id: &run.id,
             status,
             task_identifier: &run.task_identifier,
-            idempotency_key: run.idempotency_key.as_deref(),
+            // The caller's own key; a client may have made another one of it.
+            idempotency_key: run
+                .idempotency_key_options
+                .as_ref()
+                .map_or(run.idempotency_key.as_deref(), |user| Some(&user.key)),
             version: run.version.as_deref(),
             is_queued: matches!(status, "QUEUED" | "DELAYED" | "PENDING_VERSION"),
             is_executing: matches!(status, "DEQUEUED" | "EXECUTING"),
@@ -148,8 +178,16 @@ impl<'a> RunItem<'a> {
             base_cost_in_cents: 0,
             duration_ms: run.duration_ms,
             metadata: run.metadata_json.as_deref().and_then(json::raw),
-            depth: 0,
-            trigger_function: "trigger",
+            depth: run.depth,
+            trigger_function: match (run.parent_waits, run.batch_id.is_some()) {
+                (false, false) => "trigger",
+                (true, false) => "triggerAndWait",
+                (false, true) => "batchTrigger",
+                (true, true) => "batchTriggerAndWait",
+            },
+            batch_id: run.batch_id.as_deref(),
+            region: run.region.as_deref(),
+            external_deployment_id: run.external_deployment_id.as_deref(),
             attempt_count: run.attempt_count,
             env: Some(Environment { id: environment_id, name: environment_id }),
             payload: None,

@@ -3,7 +3,10 @@
 use axum::{extract::State, response::Response};
 use continuo_proto::{
     Api,
-    v1::{AddRunTagsRequest, CancelRunRequest, GetRunRequest, ListRunsRequest, RunField},
+    v1::{
+        AddRunTagsRequest, CancelRunRequest, GetRunRequest, GetRunResponse, ListRunsRequest, RescheduleRunRequest,
+        RunField,
+    },
 };
 use http::StatusCode;
 use serde_json::{json, value::RawValue};
@@ -11,6 +14,7 @@ use serde_json::{json, value::RawValue};
 use super::{
     List, Pagination, presign,
     run_json::{RunItem, STORED},
+    trigger::delay_until,
 };
 use crate::{
     Gateway,
@@ -21,6 +25,7 @@ use crate::{
     json,
     paths::Params,
     query::{Page, Query},
+    time,
     validate::Issues,
 };
 
@@ -32,14 +37,19 @@ pub(crate) async fn get<A: Api>(
 ) -> Result<Response, Failure> {
     let request = caller.request(GetRunRequest { run_id: params.get("run")? });
     let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
-    let run = answer.run.unwrap_or_default();
+    Ok(in_full(&gateway, &caller, &base, &answer).await)
+}
+
+/// With the URLs of what lies in packets.
+async fn in_full<A: Api>(gateway: &Gateway<A>, caller: &Caller, base: &BaseUrl, answer: &GetRunResponse) -> Response {
+    let run = answer.run.clone().unwrap_or_default();
     let url = async |content_type: &str, field: RunField| match content_type {
-        STORED => presign::run_value_url(&gateway, &caller, &base, &run.id, field).await,
+        STORED => presign::run_value_url(gateway, caller, base, &run.id, field).await,
         _ => None,
     };
     let payload_url = url(&run.payload_type, RunField::Payload).await;
     let output_url = url(run.output_type.as_deref().unwrap_or_default(), RunField::Output).await;
-    Ok(json::response(StatusCode::OK, &RunItem::full(&run, payload_url, output_url)))
+    json::response(StatusCode::OK, &RunItem::full(answer, payload_url, output_url))
 }
 
 pub(crate) async fn list<A: Api>(
@@ -47,7 +57,9 @@ pub(crate) async fn list<A: Api>(
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    let Page { size, token, cursor, .. } = query.page()?;
+    let Page { size, token, cursor, .. } = query.page_either_way()?;
+    let (from, to) = query.created()?;
+    let text = |name| query.one(name).filter(|text| !text.is_empty()).map(str::to_owned);
     let request = caller.request(ListRunsRequest {
         statuses: query.list("filter[status]"),
         task_identifiers: query.list("filter[taskIdentifier]"),
@@ -55,10 +67,21 @@ pub(crate) async fn list<A: Api>(
         tags: query.list("filter[tag]"),
         page_size: size,
         page_token: token,
+        versions: query.list("filter[version]"),
+        queues: query.list("filter[queue]"),
+        machines: query.list("filter[machine]"),
+        regions: query.list("filter[region]"),
+        batch_id: text("filter[batch]"),
+        bulk_action_id: text("filter[bulkAction]"),
+        parent_run_id: None,
+        is_test: query.boolean("filter[isTest]")?,
+        created_from: from.map(time::from_ms),
+        created_to: to.map(time::from_ms),
+        schedule_id: text("filter[schedule]"),
     });
     let answer = gateway.api.list_runs(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?.into_inner();
     let data: Vec<_> = answer.runs.iter().map(|run| RunItem::in_list(run, &caller.environment_id)).collect();
-    let pagination = Pagination { next: answer.next_page_token, previous: String::new() };
+    let pagination = Pagination { next: answer.next_page_token, previous: answer.previous_page_token };
     Ok(json::response(StatusCode::OK, &List { data, pagination }))
 }
 
@@ -71,6 +94,31 @@ pub(crate) async fn cancel<A: Api>(
     let request = caller.request(CancelRunRequest { run_id: run_id.clone() });
     let answer = gateway.api.cancel_run(request).await.map_err(|s| Failure::of(&s, Route::CancelRun))?.into_inner();
     Ok(json::response(StatusCode::OK, &json!({ "id": answer.run.map_or(run_id, |run| run.id) })))
+}
+
+pub(crate) async fn reschedule<A: Api>(
+    State(gateway): State<Gateway<A>>,
+    caller: Caller,
+    params: Params,
+    base: BaseUrl,
+    Capped(body): Capped<MEDIUM_BYTES_MAX>,
+) -> Result<Response, Failure> {
+    let run_id = params.get("run")?;
+    let delay_until = delay(body::json(&body)?)?;
+    let request = caller.request(RescheduleRunRequest { run_id: run_id.clone(), delay_until });
+    gateway.api.reschedule_run(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?;
+    let request = caller.request(GetRunRequest { run_id });
+    let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
+    Ok(in_full(&gateway, &caller, &base, &answer).await)
+}
+
+fn delay(body: &RawValue) -> Result<Option<prost_types::Timestamp>, Failure> {
+    let issues = Issues::default();
+    let object = issues.object(body);
+    object.required("delay");
+    let delay = delay_until(&object);
+    issues.finish()?;
+    Ok(delay)
 }
 
 pub(crate) async fn add_tags<A: Api>(

@@ -14,7 +14,7 @@ use prost_types::FieldMask;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    List, Pagination,
+    List, Pagination, deployment_id,
     session_json::{CreatedSession, SessionItem, SessionRunItem},
 };
 use crate::{
@@ -83,13 +83,6 @@ fn trigger_config(object: &Object<'_>) -> TriggerConfig {
             _ => object.string("ttl"),
         },
     }
-}
-
-/// Anything that is not a name of 1 to 128 characters counts as not given: CI systems set this in many odd ways.
-fn deployment_id(object: &Object<'_>) -> Option<String> {
-    let text = json::string(object.raw("externalDeploymentId")?)?;
-    let name = text.trim();
-    (!name.is_empty() && name.chars().count() <= 128).then(|| name.to_owned())
 }
 
 pub(crate) async fn list<A: Api>(

@@ -44,6 +44,7 @@ fn create_request(body: &RawValue) -> Result<CreatePublicTokenRequest, Failure> 
         scopes: object.strings("scopes"),
         expires_at: expires_at(&object),
         one_time_use: object.boolean("oneTimeUse").unwrap_or(false),
+        realtime_json: object.object_text("realtime"),
     };
     issues.finish()?;
     Ok(request)

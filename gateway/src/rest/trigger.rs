@@ -1,17 +1,20 @@
 //! `POST /api/v1/tasks/{task}/trigger`.
 
 use axum::{extract::State, response::Response};
-use continuo_proto::{Api, v1::TriggerRunRequest};
+use continuo_proto::{
+    Api,
+    v1::{Debounce, IdempotencyKeyOptions, TriggerRunRequest},
+};
 use http::StatusCode;
 use serde_json::{json, value::RawValue};
 
-use super::{run_json::STORED, token_headers};
+use super::{deployment_id, run_json::STORED, token_headers};
 use crate::{
     Gateway,
     auth::Caller,
     body::{self, Capped, PAYLOAD_BYTES_MAX},
     error::{Failure, Route},
-    json,
+    json::{self, Entries},
     paths::Params,
     time,
     validate::{Issues, Object, type_name},
@@ -39,6 +42,8 @@ fn request(task_identifier: String, body: &RawValue) -> Result<TriggerRunRequest
     let options = object.object("options").unwrap_or_else(|| issues.empty_object());
     let payload_type = options.string("payloadType").unwrap_or_default();
     let queue = options.object("queue");
+    // How long the payload is shows by itself; the field is read so that nonsense is told.
+    let _ = options.whole("payloadSize");
     let request = TriggerRunRequest {
         task_identifier,
         payload: payload(&object, &payload_type),
@@ -59,9 +64,52 @@ fn request(task_identifier: String, body: &RawValue) -> Result<TriggerRunRequest
         tags: options.string_or_strings("tags"),
         metadata_json: metadata(&options),
         is_test: options.boolean("test").unwrap_or(false),
+        parent_run_id: options.string("parentRunId"),
+        resume_parent_on_completion: options.boolean("resumeParentOnCompletion").unwrap_or(false),
+        parent_lease: None,
+        external_deployment_id: deployment_id(&options),
+        batch_id: options.string("parentBatch"),
+        bulk_action_id: options.string("bulkActionId"),
+        idempotency_key_options: options.object("idempotencyKeyOptions").map(|user| IdempotencyKeyOptions {
+            key: user.required_string("key"),
+            scope: user.required_string("scope"),
+        }),
+        debounce: options.object("debounce").map(|debounce| self::debounce(&debounce)),
     };
+    let asked_for = ["gates", "concurrency"].into_iter().find(|name| has_entries(&options, name));
     issues.finish()?;
-    Ok(request)
+    match asked_for {
+        Some(name) => Err(Failure::unsupported(&format!("options.{name}"), NO_LIMITS)),
+        None => Ok(request),
+    }
+}
+
+/// What a run would hold a place in beside its own queue is declared with a deployment, and there are none.
+const NO_LIMITS: &str = "no concurrency limits are declared on this server; \
+                         use queue.concurrencyLimit, with concurrencyKey for one limit per key";
+
+fn has_entries(options: &Object<'_>, name: &str) -> bool {
+    options.raw(name).is_some_and(|raw| !matches!(raw.get(), "null" | "[]"))
+}
+
+fn debounce(object: &Object<'_>) -> Debounce {
+    let is_trailing = match object.raw("mode") {
+        Some(_) => object.one_of("mode", &[("leading", false), ("trailing", true)]).unwrap_or_default(),
+        None => false,
+    };
+    let duration = |name: &str| {
+        let ms = time::parse_duration_ms(&object.string(name)?);
+        if ms.is_none() {
+            object.problem(name, "Invalid duration");
+        }
+        ms
+    };
+    Debounce {
+        key: object.required_string("key"),
+        delay_ms: object.required("delay").and_then(|()| duration("delay")).unwrap_or_default(),
+        is_trailing,
+        max_delay_ms: duration("maxDelay"),
+    }
 }
 
 /// Of type `application/json` the payload is the JSON value itself; of any other it is the content of a string.
@@ -79,7 +127,7 @@ fn payload(object: &Object<'_>, payload_type: &str) -> String {
     }
 }
 
-fn ttl_ms(options: &Object<'_>) -> Option<u64> {
+pub(super) fn ttl_ms(options: &Object<'_>) -> Option<u64> {
     match type_name(options.raw("ttl")?) {
         "number" => options.whole("ttl").map(|seconds| u64::from(seconds) * 1_000),
         _ => {
@@ -92,7 +140,7 @@ fn ttl_ms(options: &Object<'_>) -> Option<u64> {
     }
 }
 
-fn delay_until(options: &Object<'_>) -> Option<prost_types::Timestamp> {
+pub(super) fn delay_until(options: &Object<'_>) -> Option<prost_types::Timestamp> {
     let moment = match type_name(options.raw("delay")?) {
         "number" => options.date_ms("delay"),
         _ => {
@@ -106,11 +154,23 @@ fn delay_until(options: &Object<'_>) -> Option<prost_types::Timestamp> {
     moment.map(time::from_ms)
 }
 
-/// An object, or a string that holds one.
+/// An object, or a string that holds one; of the SDK's own format, the object in it.
 fn metadata(options: &Object<'_>) -> Option<String> {
     let raw = options.raw("metadata").filter(|raw| raw.get() != "null")?;
-    match type_name(raw) {
+    let text = match type_name(raw) {
         "string" => options.string("metadata"),
         _ => options.object_text("metadata"),
+    };
+    match options.string("metadataType").as_deref() {
+        None | Some("application/json") => text,
+        Some("application/super+json") => {
+            let text = text?;
+            let inner = Entries::parse(&text).and_then(|wrapped| wrapped.get("json")).map(|json| json.get().to_owned());
+            inner.or(Some(text))
+        }
+        Some(_) => {
+            options.problem("metadataType", "must be application/json or application/super+json");
+            None
+        }
     }
 }

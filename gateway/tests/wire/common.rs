@@ -96,6 +96,8 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/engine/v1/runs/run_1/wait/duration", r#"{"date":"2030-01-01T00:00:00.000Z"}"#),
     ("GET", "/api/v3/runs/run_1", ""),
     ("POST", "/api/v2/runs/run_1/cancel", ""),
+    ("POST", "/api/v1/runs/run_1/reschedule", r#"{"delay":"1h"}"#),
+    ("POST", "/api/v1/runs/run_1/replay", ""),
     ("GET", "/api/v1/runs", ""),
     ("GET", "/api/v1/runs/run_1/metadata", ""),
     ("PUT", "/api/v1/runs/run_1/metadata", r#"{"metadata":{}}"#),
@@ -113,8 +115,11 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
 async fn every_call_carries_the_callers_token_and_nothing_else() {
     for (method, path, body) in ROUTES {
         let peer = Peer::key();
-        let smuggled =
-            [("x-continuo-principal", "root"), ("grpc-metadata-authorization", "root"), ("x-trigger-branch", "b")];
+        let smuggled = [
+            ("x-continuo-principal", "root"),
+            ("grpc-metadata-authorization", "root"),
+            ("x-trigger-branch", "default"),
+        ];
         let answer = call_with(&peer, method, path, &smuggled, body).await;
         assert!(matches!(answer.status, 200 | 201 | 202 | 204), "{method} {path}: {}", answer.status);
         let authorizations = peer.authorizations();

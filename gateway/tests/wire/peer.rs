@@ -203,6 +203,7 @@ impl RunService for Peer {
         get_run(GetRunRequest) -> GetRunResponse;
         list_runs(ListRunsRequest) -> ListRunsResponse;
         cancel_run(CancelRunRequest) -> CancelRunResponse;
+        reschedule_run(RescheduleRunRequest) -> RescheduleRunResponse;
         update_run_metadata(UpdateRunMetadataRequest) -> UpdateRunMetadataResponse;
         add_run_tags(AddRunTagsRequest) -> AddRunTagsResponse;
         wait_on_channel(WaitOnChannelRequest) -> WaitOnChannelResponse;

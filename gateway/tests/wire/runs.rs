@@ -40,7 +40,7 @@ fn run() -> Run {
 
 async fn retrieve(run: Run) -> Answer {
     let peer = Peer::key();
-    peer.answer(GetRunResponse { run: Some(run) });
+    peer.answer(GetRunResponse { run: Some(run), ..Default::default() });
     let answer = call(&peer, "GET", "/api/v3/runs/run_1", "").await;
     assert_eq!((answer.status, peer.the::<GetRunRequest>().run_id.as_str()), (200, "run_1"));
     answer
@@ -65,7 +65,7 @@ async fn what_lies_in_the_packet_store_is_told_by_its_url() {
         ..run()
     };
     let peer = Peer::key();
-    peer.answer(GetRunResponse { run: Some(kept.clone()) });
+    peer.answer(GetRunResponse { run: Some(kept), ..Default::default() });
     peer.answer(PresignGetResponse { url_path: "/blobs/g".into(), storage_path: None, expires_at: None });
     let answer = call_with(&peer, "GET", "/api/v3/runs/run_1", &[("host", "h")], "").await.json();
     assert_eq!((&answer["payload"], &answer["output"]), (&Value::Null, &Value::Null));
@@ -131,10 +131,14 @@ async fn failures_and_texts() {
 #[tokio::test]
 async fn lists_of_runs() {
     let peer = Peer::key();
-    peer.answer(ListRunsResponse { runs: vec![run()], next_page_token: "n".into() });
-    let answer = call(&peer, "GET", "/api/v1/runs?filter[status]=QUEUED,FAILED&filter[taskIdentifier]=chat&filter[tag]=t&page[size]=5&page[after]=x", "").await;
+    peer.answer(ListRunsResponse { runs: vec![run()], next_page_token: "n".into(), previous_page_token: "p".into() });
+    let query = "filter[status]=QUEUED,FAILED&filter[taskIdentifier]=chat&filter[tag]=t&filter[version]=v1,v2\
+                 &filter[queue]=task/chat,q&filter[machine]=micro&filter[region]=eu&filter[batch]=batch_1\
+                 &filter[bulkAction]=bulk_1&filter[schedule]=sched_1&filter[isTest]=false\
+                 &filter[createdAt][from]=1767225600000&filter[createdAt][to]=1767225601000&page[size]=5&page[after]=x";
+    let answer = call(&peer, "GET", &format!("/api/v1/runs?{query}"), "").await;
     let printed = answer.json();
-    assert_eq!(printed["pagination"], json!({ "next": "n" }));
+    assert_eq!(printed["pagination"], json!({ "next": "n", "previous": "p" }));
     assert_eq!(printed["data"][0]["env"], json!({ "id": "env_1", "name": "env_1" }));
     assert_eq!((printed["data"][0].get("payload"), printed["data"][0].get("relatedRuns")), (None, None));
     let expected = ListRunsRequest {
@@ -144,8 +148,111 @@ async fn lists_of_runs() {
         tags: vec!["t".into()],
         page_size: 5,
         page_token: "x".into(),
+        versions: vec!["v1".into(), "v2".into()],
+        queues: vec!["task/chat".into(), "q".into()],
+        machines: vec!["micro".into()],
+        regions: vec!["eu".into()],
+        batch_id: Some("batch_1".into()),
+        bulk_action_id: Some("bulk_1".into()),
+        parent_run_id: None,
+        is_test: Some(false),
+        created_from: at(T0),
+        created_to: at(T0 + 1),
+        schedule_id: Some("sched_1".into()),
     };
     assert_eq!(peer.the::<ListRunsRequest>(), expected);
+    assert_eq!(call(&Peer::key(), "GET", "/api/v1/runs?filter[isTest]=maybe", "").await.status, 400);
+}
+
+#[tokio::test]
+async fn relatives_are_shown_beside_a_run() {
+    let peer = Peer::key();
+    let child = |id: &str| Run { id: id.into(), depth: 1, parent_waits: true, ..run() };
+    peer.answer(GetRunResponse {
+        run: Some(child("run_1")),
+        root: Some(Run { id: "run_root".into(), ..run() }),
+        parent: Some(Run { id: "run_parent".into(), ..run() }),
+        children: vec![child("run_child")],
+    });
+    let printed = call(&peer, "GET", "/api/v3/runs/run_1", "").await.json();
+    let related = &printed["relatedRuns"];
+    assert_eq!((&related["root"]["id"], &related["parent"]["id"]), (&json!("run_root"), &json!("run_parent")));
+    assert_eq!(related["children"][0]["id"], "run_child");
+    assert_eq!((&printed["depth"], &printed["triggerFunction"]), (&json!(1), &json!("triggerAndWait")));
+}
+
+#[tokio::test]
+async fn a_run_is_replayed_with_changes() {
+    let peer = Peer::key();
+    let original = Run {
+        idempotency_key: Some("k".into()),
+        queue: "task/chat".into(),
+        max_attempts: 3,
+        version: Some("v1".into()),
+        ..run()
+    };
+    peer.answer(GetRunResponse { run: Some(original), ..Default::default() });
+    peer.answer(TriggerRunResponse { run: Some(Run { id: "run_2".into(), ..run() }), ..Default::default() });
+    let path = "/api/v1/runs/run_1/replay";
+    assert_eq!(call(&peer, "POST", path, "").await.text(), r#"{"id":"run_2"}"#);
+    let expected = TriggerRunRequest {
+        task_identifier: "chat".into(),
+        payload: r#"{"z": 1.0}"#.into(),
+        payload_type: "application/json".into(),
+        lock_to_version: Some("v1".into()),
+        max_attempts: Some(3),
+        ttl_ms: Some(5_400_000),
+        tags: vec!["t".into()],
+        metadata_json: Some(r#"{"b": 1.0}"#.into()),
+        ..Default::default()
+    };
+    assert_eq!(peer.the::<TriggerRunRequest>(), expected, "but for its keys and its delay");
+    let changes = r#"{"payload":{"n":1},"tags":[],"queue":"q","priority":2}"#;
+    assert_eq!(call(&peer, "POST", path, changes).await.status, 200);
+    let changed = peer.all::<TriggerRunRequest>().pop().unwrap();
+    assert_eq!((changed.payload.as_str(), changed.tags.len(), changed.priority), (r#"{"n":1}"#, 0, 2));
+    assert_eq!(changed.queue.as_deref(), Some("q"));
+    peer.answer(GetRunResponse {
+        run: Some(Run { session_id: Some("session_1".into()), ..run() }),
+        ..Default::default()
+    });
+    assert_eq!(call(&peer, "POST", path, "").await.status, 422, "a session's run goes on with its session");
+}
+
+#[tokio::test]
+async fn a_delayed_run_is_rescheduled() {
+    let peer = Peer::key();
+    peer.answer(GetRunResponse { run: Some(run()), ..Default::default() });
+    let path = "/api/v1/runs/run_1/reschedule";
+    let answer = call(&peer, "POST", path, r#"{"delay":"2030-01-01T00:00:00.000Z"}"#).await;
+    assert_eq!((answer.status, &answer.json()["id"]), (200, &json!("run_1")));
+    assert_eq!(peer.the::<RescheduleRunRequest>().delay_until, at(1_893_456_000));
+    for body in ["{}", r#"{"delay":"soon"}"#] {
+        assert_eq!(call(&peer, "POST", path, body).await.status, 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn branches_are_not_mixed_up() {
+    let status = async |key: &str, branch: Option<&str>| {
+        let mut request = request("GET", "/api/v1/runs", &[], "");
+        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        if let Some(branch) = branch {
+            request.headers_mut().insert("x-trigger-branch", branch.parse().unwrap());
+        }
+        let answer = send(gateway(&Peer::key(), Options::default()), request).await;
+        let error = answer.json().get("error").map_or("", |text| text.as_str().unwrap()).to_owned();
+        (answer.status, error)
+    };
+    let ok = (200, String::new());
+    let no_branch = (401, "No matching branch env".to_owned());
+    assert_eq!(status("tr_dev_x", None).await, ok);
+    assert_eq!(status("tr_dev_x", Some("default")).await, ok);
+    assert_eq!(status("tr_dev_x", Some("feature")).await, no_branch);
+    assert_eq!(status("tr_prod_x", Some("feature")).await, ok, "a deployment's key names no branch");
+    assert_eq!(status("tr_preview_x", Some("feature")).await, no_branch);
+    let required = "x-trigger-branch header required for preview env".to_owned();
+    assert_eq!(status("tr_preview_x", None).await, (401, required));
 }
 
 #[tokio::test]
@@ -167,22 +274,44 @@ async fn cancel_and_tags() {
 #[tokio::test]
 async fn metadata_is_replaced_or_changed() {
     let peer = Peer::key();
-    peer.answer(GetRunResponse { run: Some(run()) }).answer(UpdateRunMetadataResponse { run: Some(run()) });
+    peer.answer(GetRunResponse { run: Some(run()), ..Default::default() });
+    peer.answer(UpdateRunMetadataResponse { run: Some(run()) });
     let path = "/api/v1/runs/run_1/metadata";
     assert_eq!(call(&peer, "GET", path, "").await.text(), r#"{"metadata":{"b": 1.0}}"#);
     assert_eq!(call(&peer, "PUT", path, r#"{"metadata":{"z": 1.0}}"#).await.text(), r#"{"metadata":{"b": 1.0}}"#);
-    let operations = r#"{"operations":[{"type":"set","key":"n","value":2}],"rootOperations":[{"type":"increment","key":"n","value":1}]}"#;
+    let operations = r#"{"operations":[{"type":"set","key":"n","value":2.50},{"type":"delete","key":"m"}],
+        "parentOperations":[{"type":"append","key":"l","value":"x"}],"rootOperations":[{"type":"increment","key":"n","value":1}]}"#;
     assert_eq!(call(&peer, "PUT", path, operations).await.status, 200);
-    let sent: Vec<_> = peer.all::<UpdateRunMetadataRequest>().into_iter().map(|r| r.metadata_json.unwrap()).collect();
-    assert_eq!(sent, [r#"{"z": 1.0}"#, r#"{"b":1.0,"n":3}"#]);
+    let sent = peer.all::<UpdateRunMetadataRequest>();
+    let operation = |verb: MetadataVerb, key: &str, value: Option<&str>| MetadataOperation {
+        verb: verb.into(),
+        key: key.into(),
+        value_json: value.map(str::to_owned),
+    };
+    assert_eq!((sent[0].metadata_json.as_deref(), sent[0].operations.len()), (Some(r#"{"z": 1.0}"#), 0));
+    let expected = UpdateRunMetadataRequest {
+        run_id: "run_1".into(),
+        metadata_json: None,
+        operations: vec![operation(MetadataVerb::Set, "n", Some("2.50")), operation(MetadataVerb::Delete, "m", None)],
+        parent_operations: vec![operation(MetadataVerb::Append, "l", Some(r#""x""#))],
+        root_operations: vec![operation(MetadataVerb::Increment, "n", Some("1"))],
+    };
+    assert_eq!(sent[1], expected);
     assert_eq!(call(&peer, "PUT", path, "{}").await.text(), r#"{"metadata":{"b": 1.0}}"#);
-    assert_eq!(call(&peer, "PUT", path, r#"{"operations":1}"#).await.status, 400);
+    for body in [r#"{"operations":1}"#, r#"{"operations":[{"type":"odd","key":"n","value":1}]}"#] {
+        assert_eq!(call(&peer, "PUT", path, body).await.status, 400, "{body}");
+    }
 }
 
 async fn triggered(body: &str) -> TriggerRunRequest {
     let peer = Peer::key();
     let run = Run { id: "run_9".into(), ..Default::default() };
-    peer.answer(TriggerRunResponse { run: Some(run), is_cached: true, public_access_token: "jwt".into() });
+    peer.answer(TriggerRunResponse {
+        run: Some(run),
+        is_cached: true,
+        public_access_token: "jwt".into(),
+        waitpoint: None,
+    });
     let answer = call(&peer, "POST", "/api/v1/tasks/my%2Ftask/trigger", body).await;
     assert_eq!((answer.status, answer.text()), (200, r#"{"id":"run_9","isCached":true}"#), "{body}");
     assert_eq!(answer.header("x-trigger-jwt"), Some("jwt"));
@@ -202,7 +331,10 @@ async fn trigger_reads_every_option() {
         r#"{"payload":{"z": 1.0},"context":{},"options":{"queue":{"name":"q","concurrencyLimit":2},"concurrencyKey":7,"priority":3,
             "machine":"micro","region":"eu","lockToVersion":"v","maxAttempts":3,"maxDuration":9.5,"ttl":"10m",
             "delay":"2030-01-01T00:00:00.000Z","idempotencyKey":"k","idempotencyKeyTTL":"30s","tags":"t","metadata":{"m": 1.0},
-            "test":true,"parentRunId":"run_0","gates":[],"debounce":{"key":"d"},"payloadSize":10}}"#,
+            "test":true,"parentRunId":"run_0","gates":[],"concurrency":[],"payloadSize":10,"resumeParentOnCompletion":true,
+            "externalDeploymentId":" d ","parentBatch":"batch_1","bulkActionId":"bulk_1",
+            "idempotencyKeyOptions":{"key":"mine","scope":"run"},
+            "debounce":{"key":"d","delay":"5s","mode":"trailing","maxDelay":"1m"}}}"#,
     )
     .await;
     assert_eq!(
@@ -227,8 +359,34 @@ async fn trigger_reads_every_option() {
             tags: vec!["t".into()],
             metadata_json: Some(r#"{"m": 1.0}"#.into()),
             is_test: true,
+            parent_run_id: Some("run_0".into()),
+            resume_parent_on_completion: true,
+            parent_lease: None,
+            external_deployment_id: Some("d".into()),
+            batch_id: Some("batch_1".into()),
+            bulk_action_id: Some("bulk_1".into()),
+            idempotency_key_options: Some(IdempotencyKeyOptions { key: "mine".into(), scope: "run".into() }),
+            debounce: Some(Debounce {
+                key: "d".into(),
+                delay_ms: 5_000,
+                is_trailing: true,
+                max_delay_ms: Some(60_000)
+            }),
         }
     );
+}
+
+#[tokio::test]
+async fn trigger_refuses_what_this_server_does_not_have() {
+    for name in ["gates", "concurrency"] {
+        let peer = Peer::key();
+        let body = format!(r#"{{"options":{{"{name}":["paid"]}}}}"#);
+        let answer = call(&peer, "POST", "/api/v1/tasks/t/trigger", &body).await;
+        assert_eq!(answer.status, 422);
+        let text = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(text.starts_with(&format!("options.{name}: no concurrency limits are declared")), "{text}");
+        assert!(peer.all::<TriggerRunRequest>().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -247,6 +405,8 @@ async fn payloads_by_type() {
     }
     assert_eq!(triggered(r#"{"options":{"ttl":60,"metadata":"{\"a\":1}"}}"#).await.ttl_ms, Some(60_000));
     assert_eq!(triggered(r#"{"options":{"metadata":"{\"a\":1}"}}"#).await.metadata_json.as_deref(), Some(r#"{"a":1}"#));
+    let wrapped = r#"{"options":{"metadata":"{\"json\":{\"a\":1}}","metadataType":"application/super+json"}}"#;
+    assert_eq!(triggered(wrapped).await.metadata_json.as_deref(), Some(r#"{"a":1}"#));
     let before = triggered(r#"{"options":{"delay":"1h"}}"#).await.delay_until.unwrap().seconds;
     assert!(before > T0);
 }
@@ -262,6 +422,15 @@ async fn trigger_refuses_what_it_cannot_read() {
         (r#"{"options":{"delay":"soon"}}"#, r#"Invalid duration or date at "options.delay""#),
         (r#"{"options":{"queue":{}}}"#, r#"Required at "options.queue.name""#),
         (r#"{"options":[]}"#, r#"Expected object, received array at "options""#),
+        (
+            r#"{"options":{"debounce":{"delay":"later","mode":"odd"}}}"#,
+            "Invalid enum value. Expected 'leading' | 'trailing', received 'odd' at \"options.debounce.mode\"; \
+             Required at \"options.debounce.key\"; Invalid duration at \"options.debounce.delay\"",
+        ),
+        (
+            r#"{"options":{"metadata":{},"metadataType":"x"}}"#,
+            r#"must be application/json or application/super+json at "options.metadataType""#,
+        ),
         (r#"{"options":{"idempotencyKeyTTL":"1w"}}"#, r#"Invalid at "options.idempotencyKeyTTL""#),
     ] {
         let answer = call(&Peer::key(), "POST", "/api/v1/tasks/t/trigger", body).await;
@@ -372,6 +541,7 @@ async fn waitpoint_tokens() {
         created_at: at(T0),
         timeout_at: at(T0 + 1),
         idempotency_key: Some("k".into()),
+        callback_token: Some("tr_wait_x".into()),
         ..Default::default()
     };
     let (created, token) = (Some(waitpoint.clone()), "jwt".to_owned());
@@ -379,17 +549,33 @@ async fn waitpoint_tokens() {
     let options = Options { public_base_url: Some("https://c.example/".into()), ..Options::default() };
     let router = gateway(&peer, options);
     let answer = send(router.clone(), request("POST", "/api/v1/waitpoints/tokens", &[], r#"{"tags":"t"}"#)).await;
-    let url = "https://c.example/api/v1/waitpoints/tokens/waitpoint_1/complete";
+    let url = "https://c.example/api/v1/waitpoints/tokens/waitpoint_1/callback/tr_wait_x";
     assert_eq!(answer.json(), json!({ "id": "waitpoint_1", "isCached": false, "url": url }));
     assert_eq!(answer.header("x-trigger-jwt"), Some("jwt"));
     assert!(answer.header("x-trigger-jwt-claims").unwrap().contains("write:waitpoints:waitpoint_1"));
 
     let item = json!({ "id": "waitpoint_1", "url": url, "status": "WAITING", "tags": ["t"], "createdAt": "2026-01-01T00:00:00.000Z",
         "timeoutAt": "2026-01-01T00:00:01.000Z", "idempotencyKey": "k" });
-    peer.answer(ListWaitpointsResponse { waitpoints: vec![waitpoint.clone()], next_page_token: String::new() });
-    let answer = send(router, request("GET", "/api/v1/waitpoints/tokens?page[size]=3", &[], "")).await;
-    assert_eq!(answer.json(), json!({ "data": [item], "pagination": {} }));
-    assert_eq!(peer.the::<ListWaitpointsRequest>().page_size, 3);
+    peer.answer(ListWaitpointsResponse {
+        waitpoints: vec![waitpoint.clone()],
+        next_page_token: String::new(),
+        previous_page_token: "p".into(),
+    });
+    let path = "/api/v1/waitpoints/tokens?filter[status]=WAITING,COMPLETED&filter[idempotencyKey]=k&filter[tags]=a,b\
+                &filter[createdAt][from]=1767225600000&filter[createdAt][to]=1767225601000&page[size]=3&page[before]=x";
+    let answer = send(router, request("GET", path, &[], "")).await;
+    assert_eq!(answer.json(), json!({ "data": [item], "pagination": { "previous": "p" } }));
+    let expected = ListWaitpointsRequest {
+        page_size: 3,
+        page_token: "x".into(),
+        kinds: vec!["MANUAL".into()],
+        statuses: vec!["WAITING".into(), "COMPLETED".into()],
+        idempotency_key: Some("k".into()),
+        tags: vec!["a".into(), "b".into()],
+        created_from: at(T0),
+        created_to: at(T0 + 1),
+    };
+    assert_eq!(peer.the::<ListWaitpointsRequest>(), expected);
 
     for (is_error, status) in [(false, "COMPLETED"), (true, "TIMED_OUT")] {
         let complete = Waitpoint {
@@ -404,8 +590,29 @@ async fn waitpoint_tokens() {
         let printed = call_with(&peer, "GET", path, &[("host", "h:1")], "").await.json();
         assert_eq!((&printed["status"], &printed["outputIsError"]), (&json!(status), &json!(is_error)));
         assert_eq!((&printed["output"], &printed["outputType"]), (&json!("{}"), &json!("application/json")));
-        assert_eq!(printed["url"], format!("http://h:1{path}/complete"));
+        assert_eq!(printed["url"], format!("http://h:1{path}/callback/tr_wait_x"));
     }
+}
+
+#[tokio::test]
+async fn whoever_has_the_url_completes_the_token() {
+    let path = "/api/v1/waitpoints/tokens/waitpoint_1/callback/tr_wait_x";
+    for (body, output, output_type) in
+        [(r#"{"z": 1.0}"#, Some(r#"{"z": 1.0}"#), ""), ("plain", Some("plain"), "text/plain"), ("", None, "")]
+    {
+        let peer = Peer::key();
+        let mut request = request("POST", path, &[("origin", "https://elsewhere.example")], body);
+        request.headers_mut().remove("authorization");
+        let answer = send(gateway(&peer, Options::default()), request).await;
+        assert_eq!((answer.status, answer.text()), (200, r#"{"success":true}"#));
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://elsewhere.example"));
+        assert_eq!(peer.authorizations(), ["Bearer tr_wait_x"], "nothing but the token of the URL");
+        let sent = peer.the::<CompleteWaitpointRequest>();
+        assert_eq!((sent.output.as_deref(), sent.output_type.as_str()), (output, output_type), "{body}");
+    }
+    let peer = Peer::key();
+    let with_a_key = call(&peer, "POST", "/api/v1/waitpoints/tokens/waitpoint_1/callback/tr_dev_x", "{}").await;
+    assert_eq!((with_a_key.status, peer.authorizations().len()), (401, 0), "a key has no place in a URL");
 }
 
 #[tokio::test]
@@ -430,9 +637,15 @@ async fn tokens() {
     peer.answer(GetClaimsResponse { sub: "env_1".into() }).answer(CreatePublicTokenResponse { token: "jwt".into() });
     assert_eq!(call(&peer, "POST", "/api/v1/auth/jwt/claims", "").await.json(), json!({ "sub": "env_1", "pub": true }));
     let path = "/api/v1/auth/public-tokens";
-    let body = r#"{"scopes":["read:all"],"expirationTime":1767225600,"oneTimeUse":true,"realtime":{}}"#;
+    let body =
+        r#"{"scopes":["read:all"],"expirationTime":1767225600,"oneTimeUse":true,"realtime":{"skipColumns": ["a"]}}"#;
     assert_eq!(call(&peer, "POST", path, body).await.text(), r#"{"token":"jwt"}"#);
-    let expected = CreatePublicTokenRequest { scopes: vec!["read:all".into()], expires_at: at(T0), one_time_use: true };
+    let expected = CreatePublicTokenRequest {
+        scopes: vec!["read:all".into()],
+        expires_at: at(T0),
+        one_time_use: true,
+        realtime_json: Some(r#"{"skipColumns": ["a"]}"#.into()),
+    };
     assert_eq!(peer.the::<CreatePublicTokenRequest>(), expected);
     for text in ["15m", "1hr", "2 days"] {
         call(&peer, "POST", path, &format!(r#"{{"scopes":["a"],"expirationTime":"{text}"}}"#)).await;

@@ -10,6 +10,8 @@ use continuo_domain::{Error, Result, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
 /// Issuer of every public token, whatever our host is called: clients sign with this literal.
@@ -63,6 +65,12 @@ pub struct NewClaims<'a> {
     /// It is consumed by its first trigger.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub otu: bool,
+    /// Tells it from a token with the same claims: two that count once must not be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// Options of the client's realtime library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub realtime: Option<Box<RawValue>>,
     /// The one session it is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ses: Option<&'a str>,
@@ -132,6 +140,13 @@ pub fn verify(token: &str, key: &DecodingKey, now: Timestamp) -> Result<Claims> 
     // Extensions a token marks as critical must be understood, and we understand none.
     let is_plain = data.header.crit.is_none() && data.claims.iss == ISSUER;
     if is_alive && is_plain { Ok(data.claims) } else { Err(invalid()) }
+}
+
+/// What tells a checked token from every other one: the digest of what was signed. Not of the signature, which can be
+/// spelled in more than one way.
+pub fn identity(token: &str) -> String {
+    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(signed))
 }
 
 /// Signs a token.

@@ -24,6 +24,11 @@ pub fn new_additional_key(environment_type: EnvironmentType) -> Result<String> {
     Ok(format!("tr_{}_sk_{}", environment_type.slug(), body()?))
 }
 
+/// A new name of a token: as hard to guess as a key.
+pub(crate) fn new_token_id() -> Result<String> {
+    body()
+}
+
 /// SHA-256 of a key. No salt and no stretching: keys are random, and a lookup by hash must be one index read.
 pub fn hash(key: &str) -> KeyHash {
     Sha256::digest(key).into()

@@ -1,8 +1,8 @@
-//! Who a bearer is: environment keys, public, run and stream tokens; and the secrets at rest behind them.
+//! Who a bearer is: environment keys, public, run, stream and waitpoint tokens; and the secrets at rest behind them.
 //!
 //! Two secrets carry everything. The *master key* belongs to the server: it encrypts the root keys in the database and
-//! signs run tokens, stream tokens and URLs. A *root key* belongs to an environment: it authenticates, and is the HMAC secret of the public tokens
-//! that clients sign without asking us, which is why it must be recoverable and not only hashed.
+//! signs the server's own tokens. A *root key* belongs to an environment: it authenticates, and is the HMAC secret of the
+//! public tokens that clients sign without asking us, which is why it must be recoverable and not only hashed.
 #![warn(missing_docs)]
 
 mod cache;
@@ -19,6 +19,7 @@ mod signed;
 pub mod stream_token;
 mod tokens;
 pub mod url_token;
+pub mod waitpoint_token;
 
 pub use master_key::MasterKey;
 pub use tokens::Credentials;

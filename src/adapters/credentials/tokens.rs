@@ -6,16 +6,18 @@ use crate::run_token::{self, RunTokens};
 use crate::sdk_run_token::{self, SdkRunTokens};
 use crate::stream_token::{self, StreamToken, StreamTokens};
 use crate::url_token::UrlTokens;
+use crate::waitpoint_token::{self, WaitpointTokens};
 use crate::{MasterKey, keys};
 use async_trait::async_trait;
 use continuo_domain::blob::BlobGrant;
 use continuo_domain::error::CredentialProblem;
-use continuo_domain::principal::{Credential, Principal, RunClaim, Scope, StreamClaim, StreamWriter};
+use continuo_domain::principal::{Credential, OneTimeToken, Principal, RunClaim, Scope, StreamClaim, StreamWriter};
 use continuo_domain::session::Tenant;
-use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation, WaitpointId};
 use continuo_ports::environments::{Environment, KeyOwner, RotatedKey};
 use continuo_ports::tokens::NewPublicToken;
 use continuo_ports::{Clock, Environments, Tokens, UrlSigner};
+use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub struct Credentials {
     sdk_run_tokens: SdkRunTokens,
     stream_tokens: StreamTokens,
     url_tokens: UrlTokens,
+    waitpoint_tokens: WaitpointTokens,
 }
 
 impl Credentials {
@@ -38,6 +41,7 @@ impl Credentials {
             sdk_run_tokens: SdkRunTokens::new(&master_key),
             stream_tokens: StreamTokens::new(&master_key),
             url_tokens: UrlTokens::new(&master_key),
+            waitpoint_tokens: WaitpointTokens::new(&master_key),
             known_keys: KnownKeys::new(environments, master_key),
         }
     }
@@ -125,7 +129,12 @@ impl Credentials {
         let session = bound_session(&claims)?;
         // After the signature: nobody makes us look for a session without holding a key.
         self.check_not_revoked(&claims, &environment, session.as_ref(), now).await?;
-        Ok(Principal { environment: id, credential: Credential::PublicToken { session }, scopes: scopes(claims) })
+        let one_time = claims
+            .otu
+            .unwrap_or(false)
+            .then(|| OneTimeToken { id: jwt::identity(bearer), expires_at: claims.exp.timestamp() });
+        let credential = Credential::PublicToken { session, one_time };
+        Ok(Principal { environment: id, credential, scopes: scopes(claims) })
     }
 
     async fn check_not_revoked(
@@ -174,6 +183,11 @@ impl Tokens for Credentials {
         if bearer.starts_with(stream_token::PREFIX) {
             return self.stream(bearer, now).await;
         }
+        if bearer.starts_with(waitpoint_token::PREFIX) {
+            let (environment, waitpoint) = self.waitpoint_tokens.verify(bearer)?;
+            let credential = Credential::WaitpointToken(waitpoint);
+            return Ok(Principal { environment, credential, scopes: Vec::new() });
+        }
         if sdk_run_token::is_one(bearer) {
             return self.sdk_run(bearer, now);
         }
@@ -193,6 +207,13 @@ impl Tokens for Credentials {
             iat: issued_at(now, not_before),
             exp: Seconds::whole(token.expires_at),
             otu: token.one_time_use,
+            jti: if token.one_time_use { Some(keys::new_token_id()?) } else { None },
+            realtime: token
+                .realtime
+                .as_ref()
+                .map(|json| RawValue::from_string(json.as_str().to_owned()))
+                .transpose()
+                .map_err(Error::internal)?,
             ses: token.session.as_ref().map(SessionId::as_str),
         };
         jwt::sign(&claims, &environment.signing_key())
@@ -209,6 +230,10 @@ impl Tokens for Credentials {
         expires_at: Timestamp,
     ) -> Result<String> {
         self.sdk_run_tokens.sign(environment, claim, expires_at)
+    }
+
+    fn mint_waitpoint(&self, environment: &EnvironmentId, waitpoint: &WaitpointId) -> String {
+        self.waitpoint_tokens.sign(environment, waitpoint)
     }
 
     async fn mint_stream(

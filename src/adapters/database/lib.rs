@@ -15,12 +15,14 @@ mod environments;
 mod error;
 mod list;
 mod queue;
+mod run_filter;
 mod run_store;
 mod runs;
 mod session_index;
 mod session_store;
 mod sessions;
 mod sqlite;
+mod trigger;
 mod waitpoints;
 mod writer;
 

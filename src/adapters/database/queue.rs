@@ -9,12 +9,14 @@ use continuo_domain::run::{Assignment, Run, RunCommand, RunStatus};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp};
 use continuo_ports::run_store::DequeueRequest;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult};
 use sea_orm::{PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use std::collections::{BTreeSet, HashMap};
 
 /// Rows looked at in one query of one task.
 const CHUNK: u64 = 64;
+/// Full places that a query is told to pass over; the rows of more are passed over here.
+const FULL_MAX: usize = 100;
 
 /// A run in the queue: what decides whether it is its turn.
 #[derive(Clone, Debug, FromQueryResult)]
@@ -59,11 +61,11 @@ pub(crate) async fn dequeue(
     // A set: a task named twice is one lane.
     let tasks: BTreeSet<&str> = request.task_identifiers.iter().map(String::as_str).collect();
     let mut lanes: Vec<_> = tasks.into_iter().map(Lane::new).collect();
-    let mut room = Room { environment: &request.environment, taken: HashMap::new() };
+    let mut room = Room { environment: &request.environment, taken: HashMap::new(), full: Vec::new() };
     let mut assignments = Vec::new();
     while assignments.len() < request.capacity as usize {
         for lane in &mut lanes {
-            lane.refill(tx, &request.environment, now).await?;
+            lane.refill(tx, &room, now).await?;
         }
         let next = lanes.iter_mut().filter(|lane| !lane.chunk.is_empty());
         let next = next.min_by(|a, b| a.chunk.last().map(Waiting::turn).cmp(&b.chunk.last().map(Waiting::turn)));
@@ -117,11 +119,11 @@ impl<'a> Lane<'a> {
         Self { task, chunk: Vec::new(), last: None, is_over: false }
     }
 
-    async fn refill(&mut self, tx: &DatabaseTransaction, environment: &EnvironmentId, now: Timestamp) -> Result<()> {
+    async fn refill(&mut self, tx: &DatabaseTransaction, room: &Room<'_>, now: Timestamp) -> Result<()> {
         if self.is_over || !self.chunk.is_empty() {
             return Ok(());
         }
-        let select = in_turn(environment, self.task, self.last.as_ref(), now);
+        let select = in_turn(room.environment, self.task, self.last.as_ref(), now).filter(room.not_full());
         self.chunk = select.into_model::<Waiting>().all(tx).await.map_err(failed)?;
         self.is_over = (self.chunk.len() as u64) < CHUNK;
         self.last = self.chunk.last().cloned();
@@ -134,14 +136,29 @@ impl<'a> Lane<'a> {
 struct Room<'a> {
     environment: &'a EnvironmentId,
     taken: HashMap<(String, Option<String>), i64>,
+    /// Places where a run was refused for want of room.
+    full: Vec<(String, Option<String>)>,
 }
 
 impl Room<'_> {
     async fn has(&mut self, tx: &DatabaseTransaction, waiting: &Waiting) -> Result<bool> {
         let Some(limit) = waiting.queue_limit else { return Ok(true) };
         let place = (waiting.queue_name.clone(), waiting.concurrency_key.clone());
-        if let Some(taken) = self.taken.get(&place) {
-            return Ok(*taken < limit);
+        let taken = self.count(tx, waiting, &place).await?;
+        if taken >= limit && self.full.len() < FULL_MAX && !self.full.contains(&place) {
+            self.full.push(place);
+        }
+        Ok(taken < limit)
+    }
+
+    async fn count(
+        &mut self,
+        tx: &DatabaseTransaction,
+        waiting: &Waiting,
+        place: &(String, Option<String>),
+    ) -> Result<i64> {
+        if let Some(taken) = self.taken.get(place) {
+            return Ok(*taken);
         }
         let key = Column::ConcurrencyKey;
         let same_key = waiting.concurrency_key.as_ref().map_or_else(|| key.is_null(), |value| key.eq(value));
@@ -155,8 +172,22 @@ impl Room<'_> {
             .await
             .map_err(failed)?;
         let taken = convert::int(taken);
-        self.taken.insert(place, taken);
-        Ok(taken < limit)
+        self.taken.insert(place.clone(), taken);
+        Ok(taken)
+    }
+
+    /// Passes over what stands in a full place, however long the queue is there.
+    fn not_full(&self) -> Condition {
+        self.full.iter().fold(Condition::all(), |all, place| {
+            let (queue, key) = place;
+            let other_key = match key {
+                Some(key) => Condition::any().add(Column::ConcurrencyKey.is_null()).add(Column::ConcurrencyKey.ne(key)),
+                None => Condition::any().add(Column::ConcurrencyKey.is_not_null()),
+            };
+            let taken = self.taken.get(place).copied().unwrap_or(0);
+            let has_room = Condition::any().add(Column::QueueLimit.is_null()).add(Column::QueueLimit.gt(taken));
+            all.add(Condition::any().add(Column::QueueName.ne(queue)).add(other_key).add(has_room))
+        })
     }
 
     fn take(&mut self, waiting: Waiting) {

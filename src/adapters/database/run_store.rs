@@ -3,25 +3,27 @@
 use crate::convert;
 use crate::entity::{attempt, run, waitpoint, worker_task};
 use crate::error::failed;
-use crate::list::{Position, any_tag, older};
-use crate::{SqlStore, queue, runs, waitpoints};
+use crate::list::{self, From, Position};
+use crate::{SqlStore, queue, run_filter, runs, trigger, waitpoints};
 use async_trait::async_trait;
 use continuo_domain::channel::{ChannelKey, SeqNum};
-use continuo_domain::run::{Assignment, Attempt, NewRun, Run, RunCommand};
+use continuo_domain::run::{Assignment, Attempt, Holder, MetadataOperation, MetadataUpdate, NewRun, Run, RunCommand};
 use continuo_domain::session::Json;
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp, WaitpointId};
-use continuo_ports::run_store::{Applied, DequeueRequest, MadeOrFound, RunFilter, RunStore, WaitpointCompleted};
+use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
+use continuo_ports::run_store::{RunFilter, RunStore, Triggered, WaitpointCompleted, WaitpointFilter};
 use futures_util::FutureExt;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
+use std::collections::HashMap;
 
 #[async_trait]
 impl RunStore for SqlStore {
-    async fn trigger(&self, run: NewRun, now: Timestamp) -> Result<MadeOrFound<Run>> {
-        self.database.write(move |tx| trigger(tx, Run::new(run, 0, now), now).boxed()).await
+    async fn trigger(&self, trigger: NewTrigger, now: Timestamp) -> Result<Triggered> {
+        self.database.write(move |tx| trigger::trigger(tx, trigger, now).boxed()).await
     }
 
     async fn get(&self, environment: &EnvironmentId, run: &RunId) -> Result<Option<Run>> {
@@ -32,35 +34,25 @@ impl RunStore for SqlStore {
         &self,
         environment: &EnvironmentId,
         filter: &RunFilter,
-        after: Option<&RunId>,
-        limit: u32,
-    ) -> Result<Vec<Run>> {
+        from: &PageFrom<RunId>,
+        size: u32,
+    ) -> Result<Page<Run>> {
         let snapshot = self.database.snapshot().await?;
-        let mut all = Condition::all().add(run::Column::EnvironmentId.eq(environment.as_str()));
-        if let Some(after) = after {
-            let row = runs::by_id(environment, after).one(&snapshot).await.map_err(failed)?;
+        let place = async |id: &RunId| {
+            let row = runs::by_id(environment, id).one(&snapshot).await.map_err(failed)?;
             let row = row.ok_or(Error::RunNotFound)?;
-            let position = Position { created_at_ms: row.created_at_ms, id: row.id };
-            all = all.add(older(run::Column::CreatedAtMs, run::Column::Id, &position));
-        }
-        if !filter.statuses.is_empty() {
-            all = all.add(run::Column::Status.is_in(filter.statuses.iter().map(|status| status.as_str())));
-        }
-        if !filter.task_identifiers.is_empty() {
-            all = all.add(run::Column::TaskIdentifier.is_in(&filter.task_identifiers));
-        }
-        if let Some(session) = &filter.session {
-            all = all.add(run::Column::SessionId.eq(session.as_str()));
-        }
-        if !filter.tags.is_empty() {
-            all = all.add(any_tag(snapshot.get_database_backend(), "run.tags", &filter.tags));
-        }
-        let select = run::Entity::find()
-            .filter(all)
-            .order_by_desc(run::Column::CreatedAtMs)
-            .order_by_desc(run::Column::Id)
-            .limit(u64::from(limit));
-        runs::all(&snapshot, select).await
+            Ok::<_, Error>(Position { created_at_ms: row.created_at_ms, id: row.id })
+        };
+        let from = match from {
+            PageFrom::Start => From::Start,
+            PageFrom::After(id) => From::After(place(id).await?),
+            PageFrom::Before(id) => From::Before(place(id).await?),
+        };
+        let matching = run_filter::matching(snapshot.get_database_backend(), environment, filter);
+        let order = (run::Column::CreatedAtMs, run::Column::Id);
+        let page = list::page(&snapshot, runs::without(matching, &[run::Column::Output]), order, from, size).await?;
+        let rows = page.rows.into_iter().map(|row| convert::run(row, String::new())).collect::<Result<_>>()?;
+        Ok(Page { rows, has_older: page.has_older, has_newer: page.has_newer })
     }
 
     async fn attempts(&self, run: &RunId) -> Result<Vec<Attempt>> {
@@ -80,6 +72,20 @@ impl RunStore for SqlStore {
     ) -> Result<Applied> {
         let (environment, id) = (environment.clone(), run.clone());
         self.database.write(move |tx| apply(tx, environment, id, command, now).boxed()).await
+    }
+
+    async fn renew(
+        &self,
+        environment: &EnvironmentId,
+        leases: &[LeaseRef],
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Renewed>>> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (environment, leases) = (environment.clone(), leases.to_vec());
+        self.database.write(move |tx| renew(tx, environment, leases, lease_until, now).boxed()).await
     }
 
     async fn dequeue(&self, request: DequeueRequest, now: Timestamp) -> Result<Vec<Assignment>> {
@@ -107,8 +113,9 @@ impl RunStore for SqlStore {
         Ok([due, available, timeout].into_iter().flatten().min())
     }
 
-    async fn set_metadata(&self, run: &RunId, metadata: Option<Json>, now: Timestamp) -> Result<Run> {
-        self.change_spec(run, now, move |spec| spec.metadata = metadata).await
+    async fn update_metadata(&self, run: &RunId, update: MetadataUpdate, now: Timestamp) -> Result<Run> {
+        let id = run.clone();
+        self.database.write(move |tx| update_metadata(tx, id, update, now).boxed()).await
     }
 
     async fn add_tags(&self, run: &RunId, tags: Vec<String>, now: Timestamp) -> Result<Run> {
@@ -118,8 +125,10 @@ impl RunStore for SqlStore {
                     spec.tags.push(tag);
                 }
             }
+            Ok(())
         };
-        self.change_spec(run, now, add).await
+        let id = run.clone();
+        self.database.write(move |tx| async move { change_spec(tx, &id, now, add).await }.boxed()).await
     }
 
     async fn create_waitpoint(&self, waitpoint: Waitpoint) -> Result<MadeOrFound<Waitpoint>> {
@@ -133,23 +142,26 @@ impl RunStore for SqlStore {
     async fn list_waitpoints(
         &self,
         environment: &EnvironmentId,
-        after: Option<&WaitpointId>,
-        limit: u32,
-    ) -> Result<Vec<Waitpoint>> {
+        filter: &WaitpointFilter,
+        from: &PageFrom<WaitpointId>,
+        size: u32,
+    ) -> Result<Page<Waitpoint>> {
         let snapshot = self.database.snapshot().await?;
-        let mut all = Condition::all().add(waitpoint::Column::EnvironmentId.eq(environment.as_str()));
-        if let Some(after) = after {
-            let row = waitpoints::by_id(environment, after).one(&snapshot).await.map_err(failed)?;
+        let place = async |id: &WaitpointId| {
+            let row = waitpoints::by_id(environment, id).one(&snapshot).await.map_err(failed)?;
             let row = row.ok_or(Error::WaitpointNotFound)?;
-            let position = Position { created_at_ms: row.created_at_ms, id: row.id };
-            all = all.add(older(waitpoint::Column::CreatedAtMs, waitpoint::Column::Id, &position));
-        }
-        let select = waitpoint::Entity::find()
-            .filter(all)
-            .order_by_desc(waitpoint::Column::CreatedAtMs)
-            .order_by_desc(waitpoint::Column::Id)
-            .limit(u64::from(limit));
-        waitpoints::all(&snapshot, select).await
+            Ok::<_, Error>(Position { created_at_ms: row.created_at_ms, id: row.id })
+        };
+        let from = match from {
+            PageFrom::Start => From::Start,
+            PageFrom::After(id) => From::After(place(id).await?),
+            PageFrom::Before(id) => From::Before(place(id).await?),
+        };
+        let matching = waitpoints::matching(snapshot.get_database_backend(), environment, filter);
+        let order = (waitpoint::Column::CreatedAtMs, waitpoint::Column::Id);
+        let page = list::page(&snapshot, matching, order, from, size).await?;
+        let rows = page.rows.into_iter().map(convert::waitpoint).collect::<Result<_>>()?;
+        Ok(Page { rows, has_older: page.has_older, has_newer: page.has_newer })
     }
 
     async fn complete_waitpoint(
@@ -201,62 +213,89 @@ impl RunStore for SqlStore {
     }
 }
 
-impl SqlStore {
-    async fn change_spec(
-        &self,
-        run: &RunId,
-        now: Timestamp,
-        change: impl FnOnce(&mut NewRun) + Send + 'static,
-    ) -> Result<Run> {
-        let id = run.clone();
-        self.database
-            .write(move |tx| {
-                async move {
-                    let before = runs::locked(tx, &id).await?;
-                    let mut run = before.clone();
-                    change(&mut run.spec);
-                    if run != before {
-                        run.updated_at = now;
-                        runs::save(tx, &run).await?;
-                    }
-                    Ok(run)
-                }
-                .boxed()
-            })
-            .await
+/// The run after the change. An error leaves it as it was.
+async fn change_spec(
+    tx: &DatabaseTransaction,
+    id: &RunId,
+    now: Timestamp,
+    change: impl FnOnce(&mut NewRun) -> Result<()>,
+) -> Result<Run> {
+    let mut run = runs::locked(tx, id).await?;
+    let before = convert::run_row(&run);
+    change(&mut run.spec)?;
+    if convert::run_row(&run) != before {
+        run.updated_at = now;
+        runs::save(tx, before, &run).await?;
     }
+    Ok(run)
 }
 
-async fn trigger(tx: &DatabaseTransaction, run: Run, now: Timestamp) -> Result<MadeOrFound<Run>> {
-    if let Some(found) = claim_key(tx, &run.spec, now).await? {
-        return Ok(MadeOrFound { row: found, is_cached: true });
+/// A run without a parent is its own, and so is one whose parent is gone.
+async fn update_metadata(tx: &DatabaseTransaction, id: RunId, update: MetadataUpdate, now: Timestamp) -> Result<Run> {
+    let MetadataUpdate { replace, own, parent, root } = update;
+    let set = |operations: Vec<MetadataOperation>, replace: Option<Option<Json>>| {
+        move |spec: &mut NewRun| {
+            let before = replace.unwrap_or_else(|| spec.metadata.clone());
+            spec.metadata = MetadataOperation::apply_all(before, &operations)?;
+            Ok(())
+        }
+    };
+    let above = change_spec(tx, &id, now, set(own, replace)).await?.spec.parent;
+    let targets = above.map_or_else(|| (id.clone(), id.clone()), |above| (above.run, above.root));
+    for (target, operations) in [(targets.0, parent), (targets.1, root)] {
+        if operations.is_empty() {
+            continue;
+        }
+        match change_spec(tx, &target, now, set(operations.clone(), None)).await {
+            Err(Error::RunNotFound) => drop(change_spec(tx, &id, now, set(operations, None)).await?),
+            changed => drop(changed?),
+        }
     }
-    runs::insert(tx, &run, run.spec.idempotency_key.clone()).await?;
-    Ok(MadeOrFound { row: run, is_cached: false })
+    runs::locked(tx, &id).await
 }
 
-/// The run that holds the key, if the key still counts. One for which it does not gives it up. Two triggers at the same
-/// moment: the unique index lets one through, and on Postgres the other is told to try again.
-async fn claim_key(tx: &DatabaseTransaction, new: &NewRun, now: Timestamp) -> Result<Option<Run>> {
-    let Some(key) = &new.idempotency_key else { return Ok(None) };
-    let holder = run::Entity::find()
-        .filter(run::Column::EnvironmentId.eq(new.environment.as_str()))
-        .filter(run::Column::TaskIdentifier.eq(&new.task_identifier))
-        .filter(run::Column::IdempotencyClaim.eq(key))
+/// Reads and writes what a lease consists of, and nothing of what may be long.
+async fn renew(
+    tx: &DatabaseTransaction,
+    environment: EnvironmentId,
+    leases: Vec<LeaseRef>,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Result<Renewed>>> {
+    let ids = leases.iter().map(|lease| lease.run.as_str());
+    let rows = run::Entity::find()
+        .filter(run::Column::Id.is_in(ids))
+        .filter(run::Column::EnvironmentId.eq(environment.as_str()))
+        .order_by_asc(run::Column::Id)
         .lock_exclusive();
-    let Some(holder) = runs::one(tx, holder).await? else { return Ok(None) };
-    let counts_until = holder.spec.idempotency_key_ttl_ms.map(|ttl| holder.created_at.plus_ms(ttl));
-    if counts_until.is_none_or(|at| at > now) {
-        return Ok(Some(holder));
+    let rows = runs::without(rows, &[run::Column::Output, run::Column::Metadata]).all(tx).await.map_err(failed)?;
+    let mut runs = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let run = convert::run(row, String::new())?;
+        runs.insert(run.spec.id.clone(), run);
     }
-    let give_up = run::Entity::update_many()
-        .col_expr(run::Column::IdempotencyClaim, Expr::val(None::<String>))
-        .filter(run::Column::Id.eq(holder.spec.id.as_str()));
-    give_up.exec(tx).await.map_err(failed)?;
-    Ok(None)
+    let mut answers = Vec::with_capacity(leases.len());
+    for lease in leases {
+        answers.push(match runs.get_mut(&lease.run) {
+            None => Err(Error::RunNotFound),
+            Some(run) => {
+                let before = convert::run_row(run);
+                let renew = RunCommand::Renew { holder: Holder::Lease(lease.number), lease_until };
+                match run.apply(renew, now) {
+                    Err(over) => Err(over),
+                    Ok(_) => {
+                        runs::save(tx, before, run).await?;
+                        Ok(Renewed { session: run.spec.session.clone(), session_version: run.session_version })
+                    }
+                }
+            }
+        });
+    }
+    Ok(answers)
 }
 
-async fn apply(
+/// One command on a run of the environment, and where it waits for something that is there already, the end of the wait.
+pub(crate) async fn apply(
     tx: &DatabaseTransaction,
     environment: EnvironmentId,
     id: RunId,
@@ -271,7 +310,7 @@ async fn apply(
     if run.spec.environment != environment {
         return Err(Error::RunNotFound);
     }
-    let change = runs::apply(tx, &mut run, command, now).await?;
+    let runs::Effects { change, others } = runs::apply(tx, &mut run, command, now).await?;
     if let Some(waitpoint) = suspended_on {
         // Shared with the completion, which waits for this transaction or is seen by it.
         let row = waitpoints::by_id(&environment, &waitpoint).lock_shared();
@@ -280,7 +319,7 @@ async fn apply(
             runs::apply(tx, &mut run, RunCommand::Resume { waitpoint }, now).await?;
         }
     }
-    Ok(Applied { run, change })
+    Ok(Applied { run, change, others })
 }
 
 /// The smallest value of an indexed column after `now`.

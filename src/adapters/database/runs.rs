@@ -3,18 +3,24 @@
 use crate::convert;
 use crate::entity::{attempt, run, run_payload};
 use crate::error::{damaged, failed};
-use continuo_domain::run::{AttemptChange, Run, RunChange, RunCommand, RunError};
+use crate::waitpoints;
+use continuo_domain::run::{AttemptChange, Run, RunChange, RunCommand, RunError, RunStatus};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp};
+use continuo_ports::run_store::Applied;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable};
+use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 use std::collections::HashMap;
 
 pub(crate) fn by_id(environment: &EnvironmentId, id: &RunId) -> Select<run::Entity> {
     run::Entity::find_by_id(id.as_str()).filter(run::Column::EnvironmentId.eq(environment.as_str()))
 }
 
-/// The runs of a query, in its order, with their payloads. Payloads never change, so they need not be of the same moment.
+/// The runs of a query, in its order, with their payloads. Only a debounced run that waits changes its payload, so they need
+/// not be of the same moment.
 pub(crate) async fn all<C: ConnectionTrait>(connection: &C, select: Select<run::Entity>) -> Result<Vec<Run>> {
     let rows = select.all(connection).await.map_err(failed)?;
     if rows.is_empty() {
@@ -32,6 +38,13 @@ pub(crate) async fn all<C: ConnectionTrait>(connection: &C, select: Select<run::
     Ok(runs)
 }
 
+/// A query that leaves out texts that may be long; they are read as not there.
+pub(crate) fn without(select: Select<run::Entity>, texts: &[run::Column]) -> Select<run::Entity> {
+    let is_left_out = |column: &run::Column| texts.iter().any(|text| text.as_str() == column.as_str());
+    let select = select.select_only().columns(run::Column::iter().filter(|column| !is_left_out(column)));
+    texts.iter().fold(select, |select, text| select.expr_as(Expr::val(None::<String>), text.as_str()))
+}
+
 pub(crate) async fn one<C: ConnectionTrait>(connection: &C, select: Select<run::Entity>) -> Result<Option<Run>> {
     all(connection, select).await.map(|mut runs| runs.pop())
 }
@@ -42,8 +55,19 @@ pub(crate) async fn locked<C: ConnectionTrait>(connection: &C, id: &RunId) -> Re
     one(connection, select).await?.ok_or(Error::RunNotFound)
 }
 
-pub(crate) async fn insert<C: ConnectionTrait>(connection: &C, run: &Run, claim: Option<String>) -> Result<()> {
-    let row = run::ActiveModel { idempotency_claim: Set(claim), ..convert::run_row(run) };
+/// The keys that a run holds among the runs of its task.
+#[derive(Default)]
+pub(crate) struct Claims {
+    pub(crate) idempotency: Option<String>,
+    pub(crate) debounce: Option<String>,
+}
+
+pub(crate) async fn insert<C: ConnectionTrait>(connection: &C, run: &Run, claims: Claims) -> Result<()> {
+    let row = run::ActiveModel {
+        idempotency_claim: Set(claims.idempotency),
+        debounce_claim: Set(claims.debounce),
+        ..convert::run_row(run)
+    };
     run::Entity::insert(row).exec_without_returning(connection).await.map_err(failed)?;
     let payload =
         run_payload::ActiveModel { run_id: Set(run.spec.id.to_string()), payload: Set(run.spec.payload.clone()) };
@@ -51,31 +75,77 @@ pub(crate) async fn insert<C: ConnectionTrait>(connection: &C, run: &Run, claim:
     Ok(())
 }
 
-pub(crate) async fn save<C: ConnectionTrait>(connection: &C, run: &Run) -> Result<()> {
-    let row = convert::run_row(run).reset_all();
+/// Writes the columns that differ from the row before, and no other.
+pub(crate) async fn save<C: ConnectionTrait>(connection: &C, before: run::ActiveModel, run: &Run) -> Result<()> {
+    let mut row = convert::run_row(run);
+    let mut is_changed = false;
+    for column in run::Column::iter().filter(|column| !matches!(column, run::Column::Id)) {
+        if row.get(column) == before.get(column) {
+            row.not_set(column);
+        } else {
+            is_changed = true;
+        }
+    }
+    if !is_changed {
+        return Ok(());
+    }
     run::Entity::update(row).exec_without_returning(connection).await.map(drop).map_err(failed)
 }
 
-/// One command on a locked run: the rules, the row, the attempt.
-pub(crate) async fn apply<C: ConnectionTrait>(
-    connection: &C,
-    run: &mut Run,
+/// What a command did: to the run, and to others in the same transaction.
+pub(crate) struct Effects {
+    pub(crate) change: RunChange,
+    pub(crate) others: Vec<Applied>,
+}
+
+/// One command on a locked run: the rules, the row, the attempt, and whom its end concerns.
+pub(crate) fn apply<'a>(
+    tx: &'a DatabaseTransaction,
+    run: &'a mut Run,
     command: RunCommand,
     now: Timestamp,
-) -> Result<RunChange> {
-    let change = run.apply(command, now)?;
-    if change.is_noop {
-        return Ok(change);
-    }
-    save(connection, run).await?;
-    match &change.attempt {
-        None => {}
-        Some(AttemptChange::Started { number, worker }) => begin_attempt(connection, run, *number, worker, now).await?,
-        Some(AttemptChange::Ended { number, error }) => {
-            end_attempt(connection, run, *number, error.as_ref(), now).await?
+) -> BoxFuture<'a, Result<Effects>> {
+    async move {
+        let before = convert::run_row(run);
+        let change = run.apply(command, now)?;
+        if change.is_noop {
+            return Ok(Effects { change, others: Vec::new() });
         }
+        save(tx, before, run).await?;
+        match &change.attempt {
+            None => {}
+            Some(AttemptChange::Started { number, worker }) => begin_attempt(tx, run, *number, worker, now).await?,
+            Some(AttemptChange::Ended { number, error }) => end_attempt(tx, run, *number, error.as_ref(), now).await?,
+        }
+        let others = if change.was.is_terminal() { Vec::new() } else { end(tx, run, now).await? };
+        Ok(Effects { change, others })
     }
-    Ok(change)
+    .boxed()
+}
+
+/// A run is over: whoever waits for it is told, and what it started is not carried on once it was canceled.
+async fn end(tx: &DatabaseTransaction, run: &Run, now: Timestamp) -> Result<Vec<Applied>> {
+    let Some(completion) = run.completion() else { return Ok(Vec::new()) };
+    let mut others = Vec::new();
+    for waitpoint in waitpoints::all(tx, waitpoints::open_for_run(&run.spec.id)).await? {
+        others.append(&mut waitpoints::complete(tx, waitpoint.id, completion.clone(), now).await?.resumed);
+    }
+    if run.status != RunStatus::Canceled {
+        return Ok(others);
+    }
+    let over = RunStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(RunStatus::as_str);
+    let children = run::Entity::find()
+        .filter(run::Column::ParentRunId.eq(run.spec.id.as_str()))
+        .filter(run::Column::Status.is_not_in(over))
+        .order_by_asc(run::Column::Id)
+        .lock_exclusive();
+    for mut child in all(tx, children).await? {
+        let cancel = RunCommand::Cancel { reason: "The run that triggered it was canceled".into() };
+        let effects = apply(tx, &mut child, cancel, now).await?;
+        others.push(Applied { run: child, change: effects.change, others: Vec::new() });
+        others.extend(effects.others);
+    }
+    Ok(others)
 }
 
 async fn begin_attempt<C: ConnectionTrait>(

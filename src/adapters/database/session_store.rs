@@ -322,7 +322,7 @@ async fn claim_run(tx: &DatabaseTransaction, claim: ClaimRun, now: Timestamp) ->
         sessions::save(tx, &session).await.map_err(failed)?;
     }
     let run = Run::new(NewRun { session: Some(id.clone()), ..run }, version, now);
-    runs::insert(tx, &run, None).await?;
+    runs::insert(tx, &run, runs::Claims::default()).await?;
     let audit = SessionRun { session: id, run: run.spec.id.clone(), reason, version, triggered_at: now };
     let audit = session_run::Entity::insert(convert::session_run_row(&audit));
     audit.exec_without_returning(tx).await.map_err(failed)?;

@@ -3,9 +3,9 @@
 use crate::contract::rows::*;
 use crate::entity::session;
 use crate::{Database, SqlStore, list, session_index};
-use continuo_domain::run::{Holder, RunCommand};
 use continuo_domain::session::ListFilter;
 use continuo_domain::{Error, SessionId};
+use continuo_ports::run_store::LeaseRef;
 use continuo_ports::{RunStore, SessionStore};
 use futures_util::FutureExt;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
@@ -230,15 +230,15 @@ async fn a_heartbeat_does_not_rewrite_the_payload() {
     let (_database, store) = open(&path).await;
     let mut spec = new_run("a");
     spec.payload = format!("\"{}\"", "x".repeat(2_000_000));
-    store.trigger(spec, T0).await.unwrap();
+    store.trigger(spec.into(), T0).await.unwrap();
     let taken = store.dequeue(request("w", 1, T0), T0).await.unwrap().pop().unwrap().run;
-    let holder = Holder::Lease(taken.lease.unwrap().number);
     let wal = path.with_extension("sqlite-wal");
     let size = || std::fs::metadata(&wal).unwrap().len();
     let before = size();
+    let lease = LeaseRef { run: taken.spec.id, number: taken.lease.unwrap().number };
     for i in 0..20 {
-        let renew = RunCommand::Renew { holder, lease_until: after(100_000 + i) };
-        store.apply(&env(), &taken.spec.id, renew, after(i)).await.unwrap();
+        let renewed = store.renew(&env(), std::slice::from_ref(&lease), after(100_000 + i), after(i)).await.unwrap();
+        assert!(renewed[0].is_ok());
     }
     assert!(size() - before < 1_000_000, "{} bytes for 20 changes", size() - before);
 }

@@ -3,16 +3,17 @@
 use crate::convert::{self, ms};
 use crate::entity::{registration, run, waitpoint};
 use crate::error::failed;
+use crate::list::any_tag;
 use crate::runs;
 use continuo_domain::channel::{ChannelKey, SeqNum};
 use continuo_domain::run::{RunCommand, RunStatus};
 use continuo_domain::session::{ExternalId, SessionRef};
 use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoint};
-use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, WaitpointId};
-use continuo_ports::run_store::{MadeOrFound, WaitpointCompleted};
+use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, WaitpointId};
+use continuo_ports::run_store::{Applied, MadeOrFound, WaitpointCompleted, WaitpointFilter, WaitpointState};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 
 pub(crate) async fn all<C: ConnectionTrait>(
@@ -161,13 +162,58 @@ pub(crate) async fn complete(
             .order_by_asc(run::Column::Id)
             .lock_exclusive();
         for mut run in runs::all(tx, suspended).await? {
-            let change = runs::apply(tx, &mut run, RunCommand::Resume { waitpoint: id.clone() }, now).await?;
-            if !change.is_noop {
-                resumed.push(run);
+            let effects = runs::apply(tx, &mut run, RunCommand::Resume { waitpoint: id.clone() }, now).await?;
+            if !effects.change.is_noop {
+                resumed.push(Applied { run, change: effects.change, others: effects.others });
             }
         }
     }
     Ok(WaitpointCompleted { waitpoint: row, is_first, resumed })
+}
+
+/// Who waits for the end of a run.
+pub(crate) fn open_for_run(run: &RunId) -> Select<waitpoint::Entity> {
+    waitpoint::Entity::find()
+        .filter(waitpoint::Column::AwaitedRunId.eq(run.as_str()))
+        .filter(waitpoint::Column::CompletedAtMs.is_null())
+        .order_by_asc(waitpoint::Column::Id)
+}
+
+/// Every filter narrows; within one filter any value will do.
+pub(crate) fn matching(
+    backend: DbBackend,
+    environment: &EnvironmentId,
+    filter: &WaitpointFilter,
+) -> Select<waitpoint::Entity> {
+    let mut all = Condition::all().add(waitpoint::Column::EnvironmentId.eq(environment.as_str()));
+    if !filter.kinds.is_empty() {
+        all = all.add(waitpoint::Column::Kind.is_in(filter.kinds.iter().map(|kind| kind.as_str())));
+    }
+    if !filter.states.is_empty() {
+        all = all.add(filter.states.iter().fold(Condition::any(), |any, state| any.add(is_in_state(*state))));
+    }
+    if let Some(key) = &filter.idempotency_key {
+        all = all.add(waitpoint::Column::IdempotencyKey.eq(key));
+    }
+    if !filter.tags.is_empty() {
+        all = all.add(any_tag(backend, "waitpoint.tags", &filter.tags));
+    }
+    if let Some(from) = filter.created_from {
+        all = all.add(waitpoint::Column::CreatedAtMs.gte(from.0));
+    }
+    if let Some(to) = filter.created_to {
+        all = all.add(waitpoint::Column::CreatedAtMs.lte(to.0));
+    }
+    waitpoint::Entity::find().filter(all)
+}
+
+fn is_in_state(state: WaitpointState) -> Condition {
+    let (completed_at, is_error) = (waitpoint::Column::CompletedAtMs, waitpoint::Column::OutputIsError);
+    match state {
+        WaitpointState::Open => Condition::all().add(completed_at.is_null()),
+        WaitpointState::Completed => Condition::all().add(completed_at.is_not_null()).add(is_error.eq(false)),
+        WaitpointState::Failed => Condition::all().add(completed_at.is_not_null()).add(is_error.eq(true)),
+    }
 }
 
 /// Waits satisfied by a record at `seq_num`. Named channels have none.

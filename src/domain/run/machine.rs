@@ -93,6 +93,11 @@ pub enum RunCommand {
         /// The end of the grace.
         by: Timestamp,
     },
+    /// A delayed run gets another start.
+    Reschedule {
+        /// The new one; it is queued at once if that is past.
+        at: Timestamp,
+    },
     /// The clock has moved on.
     Tick,
 }
@@ -147,6 +152,7 @@ impl Run {
             RunCommand::Cancel { reason } => self.cancel(&reason, now),
             RunCommand::HandOver { by } if self.status == RunStatus::Executing => self.ask_to_stop(by),
             RunCommand::HandOver { .. } => self.cancel("It handed its session over", now),
+            RunCommand::Reschedule { at } => self.reschedule(at, now),
             RunCommand::Tick => self.tick(now),
         }?;
         let is_noop = matches!(attempt, Done::Nothing);
@@ -277,6 +283,15 @@ impl Run {
             return Ok(Done::Nothing);
         }
         Ok(self.end(RunStatus::Canceled, Some(RunError::new("TASK_RUN_CANCELLED", reason)), now))
+    }
+
+    fn reschedule(&mut self, at: Timestamp, now: Timestamp) -> Result<Done> {
+        if self.status != RunStatus::Delayed {
+            return Err(self.not_ready());
+        }
+        self.next_snapshot();
+        (self.spec.delay_until, self.available_at) = (Some(at), Some(at.max(now)));
+        Ok(Done::Changed)
     }
 
     fn ask_to_stop(&mut self, by: Timestamp) -> Result<Done> {

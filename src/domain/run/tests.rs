@@ -1,6 +1,6 @@
 use super::*;
-use crate::Error;
-use crate::session::{Json, Tenant, TriggerConfig};
+use crate::session::{Json, Session, Tenant, TriggerConfig};
+use crate::{EnvironmentId, Error, RunId};
 
 const T0: Timestamp = Timestamp(1_000_000);
 

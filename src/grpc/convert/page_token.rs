@@ -1,14 +1,19 @@
 //! Page tokens: opaque to callers, versioned for us. In the clear: `1`, which list and way, the position; then hex, so that
 //! nobody is tempted to make one.
 
-use continuo_domain::session::{ListPosition, PageFrom};
+use continuo_domain::run::Run;
+use continuo_domain::session::{ListPosition, PageFrom as SessionsFrom};
+use continuo_domain::waitpoint::Waitpoint;
 use continuo_domain::{Error, Result, RunId, SessionId, Timestamp, Violation, WaitpointId};
+use continuo_ports::run_store::{Page, PageFrom};
 
 const VERSION: char = '1';
 const OLDER_SESSIONS: char = 'o';
 const NEWER_SESSIONS: char = 'n';
-const RUNS: char = 'r';
-const WAITPOINTS: char = 'w';
+const OLDER_RUNS: char = 'r';
+const NEWER_RUNS: char = 'R';
+const OLDER_WAITPOINTS: char = 'w';
+const NEWER_WAITPOINTS: char = 'W';
 
 /// Where older sessions go on.
 pub(crate) fn older_sessions(position: &ListPosition) -> String {
@@ -20,46 +25,55 @@ pub(crate) fn newer_sessions(position: &ListPosition) -> String {
     seal(NEWER_SESSIONS, &in_the_clear(position))
 }
 
-/// Where older runs go on.
-pub(crate) fn runs(after: &RunId) -> String {
-    seal(RUNS, after.as_str())
+/// Where older runs go on, and where newer ones do; empty where there are none.
+pub(crate) fn runs(page: &Page<Run>) -> (String, String) {
+    let ids = |run: Option<&Run>| run.map(|run| run.spec.id.as_str().to_owned());
+    sides(page, ids, OLDER_RUNS, NEWER_RUNS)
 }
 
-/// Where older waitpoints go on.
-pub(crate) fn waitpoints(after: &WaitpointId) -> String {
-    seal(WAITPOINTS, after.as_str())
+/// Where older waitpoints go on, and where newer ones do; empty where there are none.
+pub(crate) fn waitpoints(page: &Page<Waitpoint>) -> (String, String) {
+    let ids = |waitpoint: Option<&Waitpoint>| waitpoint.map(|waitpoint| waitpoint.id.as_str().to_owned());
+    sides(page, ids, OLDER_WAITPOINTS, NEWER_WAITPOINTS)
+}
+
+fn sides<T>(page: &Page<T>, id: impl Fn(Option<&T>) -> Option<String>, older: char, newer: char) -> (String, String) {
+    let next = id(page.rows.last().filter(|_| page.has_older)).map(|id| seal(older, &id));
+    let previous = id(page.rows.first().filter(|_| page.has_newer)).map(|id| seal(newer, &id));
+    (next.unwrap_or_default(), previous.unwrap_or_default())
 }
 
 /// Reads a token of a list of sessions. None is the newest page.
-pub(crate) fn parse_sessions(token: &str) -> Result<PageFrom> {
+pub(crate) fn parse_sessions(token: &str) -> Result<SessionsFrom> {
     if token.is_empty() {
-        return Ok(PageFrom::Start);
+        return Ok(SessionsFrom::Start);
     }
     match open(token)? {
-        (OLDER_SESSIONS, text) => position(&text).map(PageFrom::After),
-        (NEWER_SESSIONS, text) => position(&text).map(PageFrom::Before),
+        (OLDER_SESSIONS, text) => position(&text).map(SessionsFrom::After),
+        (NEWER_SESSIONS, text) => position(&text).map(SessionsFrom::Before),
         _ => Err(bad()),
     }
 }
 
 /// Reads a token of a list of runs.
-pub(crate) fn parse_runs(token: &str) -> Result<Option<RunId>> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    match open(token)? {
-        (RUNS, id) => RunId::parse(&id).map(Some).map_err(|_| bad()),
-        _ => Err(bad()),
-    }
+pub(crate) fn parse_runs(token: &str) -> Result<PageFrom<RunId>> {
+    parse_ids(token, OLDER_RUNS, NEWER_RUNS, RunId::parse)
 }
 
 /// Reads a token of a list of waitpoints.
-pub(crate) fn parse_waitpoints(token: &str) -> Result<Option<WaitpointId>> {
+pub(crate) fn parse_waitpoints(token: &str) -> Result<PageFrom<WaitpointId>> {
+    parse_ids(token, OLDER_WAITPOINTS, NEWER_WAITPOINTS, WaitpointId::parse)
+}
+
+fn parse_ids<Id>(token: &str, older: char, newer: char, parse: impl Fn(&str) -> Result<Id>) -> Result<PageFrom<Id>> {
     if token.is_empty() {
-        return Ok(None);
+        return Ok(PageFrom::Start);
     }
-    match open(token)? {
-        (WAITPOINTS, id) => WaitpointId::parse(&id).map(Some).map_err(|_| bad()),
+    let (kind, id) = open(token)?;
+    let id = parse(&id).map_err(|_| bad())?;
+    match kind {
+        kind if kind == older => Ok(PageFrom::After(id)),
+        kind if kind == newer => Ok(PageFrom::Before(id)),
         _ => Err(bad()),
     }
 }
@@ -99,18 +113,19 @@ fn bad() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use continuo_domain::EnvironmentId;
+    use continuo_domain::run::NewRun;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn a_position_comes_back(ms: i64, body in "[a-zA-Z0-9]{1,30}") {
             let at = ListPosition { created_at: Timestamp(ms), id: SessionId::from_body(&body) };
-            prop_assert_eq!(parse_sessions(&older_sessions(&at)).unwrap(), PageFrom::After(at.clone()));
-            prop_assert_eq!(parse_sessions(&newer_sessions(&at)).unwrap(), PageFrom::Before(at));
-            let run = RunId::from_body(&body);
-            prop_assert_eq!(parse_runs(&runs(&run)).unwrap(), Some(run));
-            let waitpoint = WaitpointId::from_body(&body);
-            prop_assert_eq!(parse_waitpoints(&waitpoints(&waitpoint)).unwrap(), Some(waitpoint));
+            prop_assert_eq!(parse_sessions(&older_sessions(&at)).unwrap(), SessionsFrom::After(at.clone()));
+            prop_assert_eq!(parse_sessions(&newer_sessions(&at)).unwrap(), SessionsFrom::Before(at));
+            let (older, newer) = runs(&page(&[&body]));
+            prop_assert_eq!(parse_runs(&older).unwrap(), PageFrom::After(RunId::from_body(&body)));
+            prop_assert_eq!(parse_runs(&newer).unwrap(), PageFrom::Before(RunId::from_body(&body)));
         }
 
         #[test]
@@ -129,11 +144,28 @@ mod tests {
         }
     }
 
+    fn page(bodies: &[&str]) -> Page<Run> {
+        let run = |body: &&str| {
+            let environment = EnvironmentId::from_body("e");
+            Run::new(NewRun::of_task(RunId::from_body(body), environment, "task", "{}".into()), 0, Timestamp(1))
+        };
+        Page { rows: bodies.iter().map(run).collect(), has_older: true, has_newer: true }
+    }
+
+    #[test]
+    fn a_page_names_its_ends() {
+        let (older, newer) = runs(&page(&["b", "a"]));
+        assert_eq!(parse_runs(&older).unwrap(), PageFrom::After(RunId::from_body("a")));
+        assert_eq!(parse_runs(&newer).unwrap(), PageFrom::Before(RunId::from_body("b")));
+        let last = Page { has_older: false, has_newer: false, ..page(&["a"]) };
+        assert_eq!(runs(&last), (String::new(), String::new()));
+    }
+
     #[test]
     fn a_token_of_another_list_is_refused() {
-        let run = runs(&RunId::from_body("a"));
+        let (run, _) = runs(&page(&["a"]));
         assert!(parse_sessions(&run).is_err() && parse_waitpoints(&run).is_err());
-        assert_eq!(parse_sessions("").unwrap(), PageFrom::Start);
-        assert_eq!(parse_runs("").unwrap(), None);
+        assert_eq!(parse_sessions("").unwrap(), SessionsFrom::Start);
+        assert_eq!(parse_runs("").unwrap(), PageFrom::Start);
     }
 }

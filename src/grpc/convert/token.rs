@@ -3,6 +3,7 @@
 use super::time;
 use continuo_domain::error::Violations;
 use continuo_domain::principal::{Credential, Principal, Scope};
+use continuo_domain::session::Json;
 use continuo_domain::{Error, Result};
 use continuo_proto::v1;
 use continuo_usecases::NewToken;
@@ -12,8 +13,10 @@ pub(crate) fn parse_new(wire: v1::CreatePublicTokenRequest) -> Result<NewToken> 
     let mut found = Violations::new();
     let scopes = found.take(parse_scopes(&wire.scopes))?.unwrap_or_default();
     let expires_at = found.take(time::parse("expires_at", wire.expires_at))?.flatten();
+    let realtime = wire.realtime_json.map(|text| Json::parse_object("realtime_json", text)).transpose();
+    let realtime = found.take(realtime)?.flatten();
     found.finish()?;
-    Ok(NewToken { scopes, expires_at, one_time_use: wire.one_time_use })
+    Ok(NewToken { scopes, expires_at, one_time_use: wire.one_time_use, realtime })
 }
 
 /// Reads scopes.
@@ -26,8 +29,9 @@ pub(crate) fn print_principal(caller: &Principal) -> v1::AuthenticateResponse {
     let (kind, run, session) = match &caller.credential {
         Credential::RootKey => (v1::CredentialKind::RootKey, None, None),
         Credential::AdditionalKey => (v1::CredentialKind::AdditionalKey, None, None),
-        Credential::PublicToken { session } => (v1::CredentialKind::PublicToken, None, session.as_ref()),
+        Credential::PublicToken { session, .. } => (v1::CredentialKind::PublicToken, None, session.as_ref()),
         Credential::RunToken(claim) => (v1::CredentialKind::RunToken, Some(&claim.run), claim.session.as_ref()),
+        Credential::WaitpointToken(_) => (v1::CredentialKind::WaitpointToken, None, None),
         Credential::StreamToken(stream) => (v1::CredentialKind::StreamToken, None, Some(&stream.channel.session)),
     };
     v1::AuthenticateResponse {

@@ -2,8 +2,9 @@
 
 use super::{channel, looked_up, or_json_type, run, session, time};
 use continuo_domain::error::Violations;
-use continuo_domain::waitpoint::{Completion, Waitpoint};
+use continuo_domain::waitpoint::{Completion, Waitpoint, WaitpointKind};
 use continuo_domain::{Result, Violation, WaitpointId};
+use continuo_ports::run_store::{WaitpointFilter, WaitpointState};
 use continuo_proto::v1;
 use continuo_usecases::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
 
@@ -76,5 +77,37 @@ pub(crate) fn print(row: &Waitpoint) -> v1::Waitpoint {
         idempotency_key: row.idempotency_key.clone(),
         idempotency_key_expires_at: row.idempotency_key_expires_at.map(time::print),
         created_at: Some(time::print(row.created_at)),
+        awaited_run_id: row.awaited_run.as_ref().map(|run| run.as_str().to_owned()),
+        callback_token: None,
     }
+}
+
+/// Reads which waitpoints a list wants.
+pub(crate) fn parse_filter(wire: v1::ListWaitpointsRequest) -> Result<WaitpointFilter> {
+    let mut found = Violations::new();
+    let (mut kinds, mut states) = (Vec::new(), Vec::new());
+    for (i, name) in wire.kinds.iter().enumerate() {
+        match WaitpointKind::parse(name) {
+            Some(kind) => kinds.push(kind),
+            None => found.add(format!("kinds[{i}]"), "must be MANUAL, DATETIME or RUN"),
+        }
+    }
+    for (i, name) in wire.statuses.iter().enumerate() {
+        match name.as_str() {
+            "WAITING" => states.push(WaitpointState::Open),
+            "COMPLETED" => states.push(WaitpointState::Completed),
+            "TIMED_OUT" => states.push(WaitpointState::Failed),
+            _ => found.add(format!("statuses[{i}]"), "must be WAITING, COMPLETED or TIMED_OUT"),
+        }
+    }
+    let filter = WaitpointFilter {
+        kinds,
+        states,
+        idempotency_key: wire.idempotency_key,
+        tags: wire.tags,
+        created_from: found.take(time::parse("created_from", wire.created_from))?.flatten(),
+        created_to: found.take(time::parse("created_to", wire.created_to))?.flatten(),
+    };
+    found.finish()?;
+    Ok(filter)
 }

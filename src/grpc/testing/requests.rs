@@ -188,7 +188,8 @@ async fn runs_and_waitpoints_are_triggered_looked_at_and_ended() {
     let nobody = v1::ListRunsRequest { session: Some("nobody".into()), ..Default::default() };
     assert!(node.runs().list_runs(node.key(nobody)).await.unwrap().into_inner().runs.is_empty());
 
-    let metadata = v1::UpdateRunMetadataRequest { run_id: run.id.clone(), metadata_json: Some("{}".into()) };
+    let metadata =
+        v1::UpdateRunMetadataRequest { run_id: run.id.clone(), metadata_json: Some("{}".into()), ..Default::default() };
     let with_metadata = node.runs().update_run_metadata(node.key(metadata)).await.unwrap().into_inner().run.unwrap();
     assert_eq!(with_metadata.metadata_json(), "{}");
     let tags = v1::AddRunTagsRequest { run_id: run.id.clone(), tags: vec!["a".into()] };

@@ -6,10 +6,9 @@ use continuo_domain::channel::Direction;
 use continuo_domain::principal::{Action, Credential, Principal, Resource, RunClaim};
 use continuo_domain::run::{Assignment, Holder, Run, RunCommand, RunError, RunStatus};
 use continuo_domain::session::SessionRef;
-use continuo_domain::{Error, Result};
-use continuo_ports::run_store::{Applied, DequeueRequest};
+use continuo_domain::{Error, Result, SessionId};
+use continuo_ports::run_store::{Applied, DequeueRequest, Renewed};
 use continuo_ports::session_store::BootEvent;
-use futures_util::future::join_all;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -185,18 +184,13 @@ impl Link {
             }
             session = self.core.ports.sessions.get(&self.caller.environment, &SessionRef::Id(id.clone())).await?;
         }
-        let tokens = self.mint(run, lease.number).await?;
+        let tokens = self.mint(&lease, run.spec.session.clone(), run.session_version).await?;
         let lease_ms = self.core.settings.lease_ms;
         Ok(Some(Assigned { assignment, lease, tokens, session, lease_ms }))
     }
 
-    async fn mint(&self, run: &Run, lease: u64) -> Result<RunTokens> {
-        let claim = RunClaim {
-            run: run.spec.id.clone(),
-            session: run.spec.session.clone(),
-            version: run.session_version,
-            lease,
-        };
+    async fn mint(&self, lease: &LeaseRef, session: Option<SessionId>, version: u64) -> Result<RunTokens> {
+        let claim = RunClaim { run: lease.run.clone(), session, version, lease: lease.number };
         let lease_until = self.core.now().plus_ms(self.core.settings.lease_ms.into());
         let (tokens, environment) = (&self.core.ports.tokens, &self.caller.environment);
         let run_token = tokens.mint_run(environment, &claim, lease_until.plus_ms(RUN_TOKEN_GRACE_MS)).await?;
@@ -272,17 +266,13 @@ impl Link {
 
     async fn renew(&mut self, leases: Vec<LeaseRef>) -> Result<(), Gone> {
         let until = self.core.now().plus_ms(self.core.settings.lease_ms.into());
-        let renewals = leases.into_iter().map(|lease| {
-            let command = RunCommand::Renew { holder: Holder::Lease(lease.number), lease_until: until };
-            let (core, environment) = (&self.core, &self.caller.environment);
-            async move { (core.ports.runs.apply(environment, &lease.run, command, core.now()).await, lease) }
-        });
+        let outcomes = self.core.ports.runs.renew(&self.caller.environment, &leases, until, self.core.now()).await?;
         let mut renewed = Vec::new();
-        for (outcome, lease) in join_all(renewals).await {
+        for (lease, outcome) in leases.into_iter().zip(outcomes) {
             match outcome {
-                Ok(applied) => {
+                Ok(Renewed { session, session_version }) => {
                     self.hold(lease.clone());
-                    let token = self.mint(&applied.run, lease.number).await?;
+                    let token = self.mint(&lease, session, session_version).await?;
                     renewed.push((lease, token));
                 }
                 Err(Error::StaleSnapshot { .. } | Error::RunNotReady { .. } | Error::RunNotFound) => {

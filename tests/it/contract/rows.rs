@@ -116,7 +116,7 @@ impl Rows {
 
     /// A run of the queue, on a worker and started.
     pub(crate) async fn executing(&self, run: NewRun, now: Timestamp) -> (Run, Holder) {
-        let id = self.runs.trigger(run, now).await.unwrap().row.spec.id;
+        let id = self.runs.trigger(run.into(), now).await.unwrap().row.spec.id;
         let taken = self.dequeue(1, now).await.pop().unwrap().run;
         assert_eq!(taken.spec.id, id);
         let holder = Holder::Lease(taken.lease.unwrap().number);

@@ -6,11 +6,12 @@
 
 use super::rows::*;
 use continuo_domain::channel::{ChannelKey, ChannelName, Direction};
-use continuo_domain::run::{Holder, NewRun, Run, RunCommand, RunError, RunStatus};
+use continuo_domain::run::{Debounce, Holder, KeyScope, MetadataUpdate, NewRun, Parent, Run, RunCommand, RunError};
+use continuo_domain::run::{RunStatus, UserKey};
 use continuo_domain::session::Json;
 use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoint, WaitpointKind};
 use continuo_domain::{Error, RunId, SessionId, WaitpointId};
-use continuo_ports::run_store::{DequeueRequest, RunFilter};
+use continuo_ports::run_store::{Applied, DequeueRequest, PageFrom, RunFilter, WaitpointFilter};
 use std::collections::{HashMap, HashSet};
 
 macro_rules! run_store_contract {
@@ -69,13 +70,17 @@ fn boom() -> RunError {
 }
 
 async fn trigger(rows: &Rows, run: NewRun, ms: u64) -> Run {
-    let made = rows.runs.trigger(run, after(ms)).await.unwrap();
+    let made = rows.runs.trigger(run.into(), after(ms)).await.unwrap();
     assert!(!made.is_cached);
     made.row
 }
 
 fn names(runs: &[Run]) -> Vec<&str> {
     runs.iter().map(|run| run.spec.id.as_str().trim_start_matches("run_")).collect()
+}
+
+fn resumed(applied: Vec<Applied>) -> Vec<Run> {
+    applied.into_iter().map(|applied| applied.run).collect()
 }
 
 async fn dequeued(rows: &Rows, request: DequeueRequest, ms: u64) -> Vec<Run> {
@@ -103,6 +108,12 @@ pub(crate) async fn a_run_reads_back_as_it_was_made(rows: Rows) {
         tags: vec!["a".into(), "ü\"".into()],
         metadata: Some(Json::trusted(r#"{"x": 1}"#.into())),
         is_test: true,
+        external_deployment_id: Some("d".into()),
+        parent: Some(Parent { run: id("p"), root: id("r"), depth: 2, waits: true }),
+        batch: Some("batch_1".into()),
+        bulk_action: Some("bulk_1".into()),
+        user_key: Some(UserKey { key: "mine".into(), scope: KeyScope::Attempt }),
+        debounce: Some(Debounce { key: "d".into(), delay_ms: 500, is_trailing: true, max_delay_ms: Some(9_000) }),
         ..new_run("a")
     };
     let run = trigger(&rows, spec.clone(), 0).await;
@@ -121,13 +132,17 @@ pub(crate) async fn a_run_reads_back_as_it_was_made(rows: Rows) {
 pub(crate) async fn an_idempotency_key_names_one_run(rows: Rows) {
     let keyed = |body: &str| NewRun { idempotency_key: Some("key".into()), ..new_run(body) };
     let first = trigger(&rows, NewRun { idempotency_key_ttl_ms: Some(100), ..keyed("a") }, 0).await;
-    let again = rows.runs.trigger(keyed("b"), after(99)).await.unwrap();
+    let again = rows.runs.trigger(keyed("b").into(), after(99)).await.unwrap();
     assert_eq!((again.is_cached, again.row), (true, first.clone()));
     let cancel = RunCommand::Cancel { reason: "over".into() };
     rows.apply(&first.spec.id, cancel, after(99)).await;
-    assert!(rows.runs.trigger(keyed("c"), after(99)).await.unwrap().is_cached, "over, but named by its key");
+    assert!(rows.runs.trigger(keyed("c").into(), after(99)).await.unwrap().is_cached, "over, but named by its key");
     let later = trigger(&rows, keyed("d"), 100).await;
-    assert_eq!(rows.runs.trigger(keyed("e"), after(9_999_999)).await.unwrap().row, later, "for ever, without an end");
+    assert_eq!(
+        rows.runs.trigger(keyed("e").into(), after(9_999_999)).await.unwrap().row,
+        later,
+        "for ever, without an end"
+    );
     assert_eq!(rows.read_run(&first.spec.id).await.spec.idempotency_key.as_deref(), Some("key"));
     trigger(&rows, NewRun { task_identifier: "other".into(), ..keyed("f") }, 0).await;
     trigger(&rows, NewRun { environment: other_env(), ..keyed("g") }, 0).await;
@@ -138,7 +153,7 @@ pub(crate) async fn of_many_triggers_with_one_key_one_makes_the_run(rows: Rows) 
     let made = together(32, |i| {
         let runs = rows.runs.clone();
         let run = NewRun { idempotency_key: Some("key".into()), ..new_run(&format!("r{i}")) };
-        async move { runs.trigger(run, T0).await.unwrap() }
+        async move { runs.trigger(run.into(), T0).await.unwrap() }
     });
     let made = made.await;
     assert_eq!(made.iter().filter(|m| !m.is_cached).count(), 1);
@@ -153,10 +168,10 @@ pub(crate) async fn runs_are_listed_newest_first(rows: Rows) {
     trigger(&rows, NewRun { environment: other_env(), ..new_run("z") }, 3).await;
     rows.won(&session.id, 0, "s").await;
     rows.apply(&id("b"), RunCommand::Cancel { reason: "over".into() }, after(3)).await;
-    let list = async |filter: RunFilter, after: Option<&str>, limit| {
-        let after = after.map(id);
-        let runs = rows.runs.list(&env(), &filter, after.as_ref(), limit).await.unwrap();
-        names(&runs).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    let list = async |filter: RunFilter, after: Option<&str>, size| {
+        let from = after.map_or(PageFrom::Start, |body| PageFrom::After(id(body)));
+        let page = rows.runs.list(&env(), &filter, &from, size).await.unwrap();
+        names(&page.rows).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let all = RunFilter::default;
     assert_eq!(list(all(), None, 10).await, ["b", "a", "c", "s"]);
@@ -170,7 +185,7 @@ pub(crate) async fn runs_are_listed_newest_first(rows: Rows) {
     assert_eq!(list(RunFilter { session: Some(session.id), ..all() }, None, 9).await, ["s"]);
     let statuses = vec![RunStatus::Canceled, RunStatus::Executing];
     assert_eq!(list(RunFilter { statuses, ..all() }, None, 9).await, ["b"]);
-    let unknown = rows.runs.list(&env(), &all(), Some(&id("nope")), 9).await;
+    let unknown = rows.runs.list(&env(), &all(), &PageFrom::After(id("nope")), 9).await;
     assert!(matches!(unknown, Err(Error::RunNotFound)), "{unknown:?}");
 }
 
@@ -399,7 +414,8 @@ pub(crate) async fn the_clock_finds_what_is_due(rows: Rows) {
 pub(crate) async fn metadata_and_tags_are_kept(rows: Rows) {
     trigger(&rows, NewRun { tags: vec!["a".into()], ..new_run("a") }, 0).await;
     let metadata = Some(Json::trusted(r#"{"n": 1.0}"#.into()));
-    let run = rows.runs.set_metadata(&id("a"), metadata.clone(), after(1)).await.unwrap();
+    let set = |metadata: Option<Json>| MetadataUpdate { replace: Some(metadata), ..MetadataUpdate::default() };
+    let run = rows.runs.update_metadata(&id("a"), set(metadata.clone()), after(1)).await.unwrap();
     assert_eq!((&run.spec.metadata, run.updated_at), (&metadata, after(1)));
     let added = together(8, |i| {
         let runs = rows.runs.clone();
@@ -409,7 +425,7 @@ pub(crate) async fn metadata_and_tags_are_kept(rows: Rows) {
     let run = rows.read_run(&id("a")).await;
     assert_eq!(run.spec.tags.iter().collect::<HashSet<_>>().len(), 9, "{:?}", run.spec.tags);
     assert_eq!((run.spec.tags.len(), &run.spec.metadata), (9, &metadata));
-    assert_eq!(rows.runs.set_metadata(&id("a"), None, after(3)).await.unwrap().spec.metadata, None);
+    assert_eq!(rows.runs.update_metadata(&id("a"), set(None), after(3)).await.unwrap().spec.metadata, None);
     let missing = rows.runs.add_tags(&id("x"), vec![], after(3)).await;
     assert!(matches!(missing, Err(Error::RunNotFound)), "{missing:?}");
 }
@@ -421,6 +437,7 @@ fn manual(body: &str) -> Waitpoint {
         kind: WaitpointKind::Manual,
         run: None,
         channel: None,
+        awaited_run: None,
         idempotency_key: None,
         idempotency_key_expires_at: None,
         tags: vec![],
@@ -448,7 +465,7 @@ pub(crate) async fn a_wait_that_completes_resumes_its_run(rows: Rows) {
     let completed = rows.runs.complete_waitpoint(&wp("w"), output.clone(), after(4)).await.unwrap();
     assert!(completed.is_first);
     assert_eq!((completed.waitpoint.completed_at, &completed.waitpoint.completion), (Some(after(4)), &Some(output)));
-    assert_eq!(completed.resumed, [rows.read_run(&run.spec.id).await]);
+    assert_eq!(resumed(completed.resumed), [rows.read_run(&run.spec.id).await]);
     let channel = ChannelKey::reserved(SessionId::from_body("s"), Direction::In);
     assert!(rows.runs.open_waits(&channel, 9).await.unwrap().is_empty(), "its registration is gone");
     let mut taken = rows.dequeue(9, after(5)).await;
@@ -522,7 +539,7 @@ pub(crate) async fn a_completion_resumes_every_run_that_waits(rows: Rows) {
     }
     rows.apply(&id("d"), RunCommand::Cancel { reason: "over".into() }, after(3)).await;
     let completed = rows.runs.complete_waitpoint(&wp("w"), Completion::empty(), after(4)).await.unwrap();
-    assert_eq!(names(&completed.resumed), ["a", "b"], "not one that waits for another, not one that is over");
+    assert_eq!(names(&resumed(completed.resumed)), ["a", "b"], "not one that waits for another, not one that is over");
 }
 
 pub(crate) async fn a_wait_on_nothing_is_refused(rows: Rows) {
@@ -648,15 +665,16 @@ pub(crate) async fn waitpoints_are_listed_newest_first(rows: Rows) {
         rows.runs.create_waitpoint(Waitpoint { created_at: after(ms), ..manual(body) }).await.unwrap();
     }
     rows.runs.create_waitpoint(Waitpoint { environment: other_env(), ..manual("z") }).await.unwrap();
-    let list = async |after: Option<&str>, limit| {
-        let waits = rows.runs.list_waitpoints(&env(), after.map(wp).as_ref(), limit).await.unwrap();
-        waits.into_iter().map(|w| w.id.to_string().replace("waitpoint_", "")).collect::<Vec<_>>()
+    let list = async |after: Option<&str>, size| {
+        let from = after.map_or(PageFrom::Start, |body| PageFrom::After(wp(body)));
+        let page = rows.runs.list_waitpoints(&env(), &WaitpointFilter::default(), &from, size).await.unwrap();
+        page.rows.into_iter().map(|w| w.id.to_string().replace("waitpoint_", "")).collect::<Vec<_>>()
     };
     assert_eq!(list(None, 9).await, ["b", "a", "c"]);
     assert_eq!(list(None, 1).await, ["b"]);
     assert_eq!(list(Some("b"), 9).await, ["a", "c"]);
     assert!(list(Some("c"), 9).await.is_empty());
-    let unknown = rows.runs.list_waitpoints(&env(), Some(&wp("nope")), 9).await;
+    let unknown = rows.runs.list_waitpoints(&env(), &WaitpointFilter::default(), &PageFrom::After(wp("nope")), 9).await;
     assert!(matches!(unknown, Err(Error::WaitpointNotFound)), "{unknown:?}");
 }
 

@@ -10,6 +10,7 @@ use continuo_domain::run::{NewRun, RunCommand, RunReason, RunStatus};
 use continuo_domain::session::{ExternalId, Json, SessionPatch, SessionRef, SessionStatus, TriggerConfig};
 use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
 use continuo_domain::{EnvironmentId, Error, RunId, SessionId, WaitpointId};
+use continuo_ports::run_store::PageFrom;
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, NamedChannel};
 
 macro_rules! session_store_contract {
@@ -148,6 +149,7 @@ fn wait_by(environment: EnvironmentId, body: &str, session: WaitedSession) -> Wa
         kind: WaitpointKind::Manual,
         run: None,
         channel: Some(ChannelWait { session, direction: Direction::In, from_seq_num: 3 }),
+        awaited_run: None,
         idempotency_key: None,
         idempotency_key_expires_at: None,
         tags: vec![],
@@ -360,7 +362,7 @@ pub(crate) async fn of_many_claims_of_one_version_one_wins(rows: Rows) {
     }
     let audit = rows.sessions.session_runs(&session.id).await.unwrap();
     assert_eq!(audit.iter().map(|(a, _)| a.version).collect::<Vec<_>>(), [1, 2, 3], "one audit row per claim that won");
-    let all = rows.runs.list(&env(), &Default::default(), None, 200).await.unwrap();
+    let all = rows.runs.list(&env(), &Default::default(), &PageFrom::Start, 200).await.unwrap().rows;
     assert_eq!(all.len(), 3, "a loser leaves no run");
 }
 

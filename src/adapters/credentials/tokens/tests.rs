@@ -195,6 +195,7 @@ impl World {
             session,
             expires_at: self.clock.now().plus_ms(3_600_000),
             one_time_use,
+            realtime: None,
         };
         self.credentials.mint_public(token).await.unwrap()
     }
@@ -270,7 +271,7 @@ async fn a_token_a_client_signed_is_accepted() {
     let world = World::new().await;
     let principal = world.principal(&world.token()).await;
     assert_eq!(principal.environment, environment());
-    assert_eq!(principal.credential, Credential::PublicToken { session: None });
+    assert_eq!(principal.credential, Credential::PublicToken { session: None, one_time: None });
     assert_eq!(principal.scopes, [Scope::parse("read:sessions:chat-1").unwrap()]);
 
     let mut rich = world.claims();
@@ -504,7 +505,10 @@ async fn revoking_a_session_stops_its_bound_tokens_only() {
     world.principal(&other).await;
     world.principal(&unbound).await;
     let again = world.mint(Some(session()), false).await;
-    assert_eq!(world.principal(&again).await.credential, Credential::PublicToken { session: Some(session()) });
+    assert_eq!(
+        world.principal(&again).await.credential,
+        Credential::PublicToken { session: Some(session()), one_time: None }
+    );
 }
 
 #[tokio::test]
@@ -518,9 +522,11 @@ async fn a_minted_token_is_what_clients_expect() {
     let expected = json!({
         "sub": "env_e1", "pub": true, "scopes": ["read:sessions:chat-1", "write:sessions:chat-1"],
         "iss": "https://id.trigger.dev", "aud": "https://api.trigger.dev",
-        "iat": now_s, "exp": now_s + 3_600, "otu": true, "ses": "session_s1",
+        "iat": now_s, "exp": now_s + 3_600, "otu": true, "ses": "session_s1", "jti": payload(&token)["jti"],
     });
     assert_eq!(payload(&token), expected);
+    let twin = world.mint(Some(session()), true).await;
+    assert!(payload(&token)["jti"].is_string() && twin != token, "two that count once are two");
     assert_eq!(signed_with_header(&header, &payload(&token), ROOT_KEY).len(), token.len());
     let plain = payload(&world.mint(None, false).await);
     assert!(plain.get("otu").is_none() && plain.get("ses").is_none());

@@ -2,7 +2,7 @@
 
 use super::{Row, at, int, ms, owned, small, uint, usmall};
 use crate::entity::{Texts, attempt, run};
-use continuo_domain::run::{Attempt, Lease, NewRun, Run, RunError, RunStatus};
+use continuo_domain::run::{Attempt, Debounce, KeyScope, Lease, NewRun, Parent, Run, RunError, RunStatus, UserKey};
 use continuo_domain::session::Json;
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -10,6 +10,21 @@ use sea_orm::ActiveValue::{NotSet, Set};
 pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
     let this = Row { table: "run", id: &row.id };
     let lease = (row.lease_number, row.lease_worker, row.lease_until_ms);
+    let parent = match (row.parent_run_id.as_deref(), row.root_run_id.as_deref()) {
+        (Some(parent), Some(root)) => Some(Parent {
+            run: this.parsed(RunId::parse(parent))?,
+            root: this.parsed(RunId::parse(root))?,
+            depth: usmall(row.depth),
+            waits: row.parent_waits,
+        }),
+        _ => None,
+    };
+    let user_key = match (row.user_key, row.user_key_scope) {
+        (Some(key), Some(scope)) => {
+            Some(UserKey { key, scope: this.known("user_key_scope", KeyScope::parse(&scope))? })
+        }
+        _ => None,
+    };
     Ok(Run {
         status: this.known("status", RunStatus::parse(&row.status))?,
         waiting_on: this.parsed(row.waiting_on.as_deref().map(WaitpointId::parse).transpose())?,
@@ -36,6 +51,17 @@ pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
             tags: row.tags.0,
             metadata: row.metadata.map(Json::trusted),
             is_test: row.is_test,
+            external_deployment_id: row.external_deployment_id,
+            parent,
+            batch: row.batch_id,
+            bulk_action: row.bulk_action_id,
+            user_key,
+            debounce: row.debounce_key.map(|key| Debounce {
+                key,
+                delay_ms: uint(row.debounce_delay_ms.unwrap_or(0)),
+                is_trailing: row.debounce_is_trailing,
+                max_delay_ms: row.debounce_max_delay_ms.map(uint),
+            }),
         },
         session_version: uint(row.session_version),
         snapshot: uint(row.snapshot),
@@ -61,9 +87,11 @@ pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
     })
 }
 
-/// Every column but `idempotency_claim`, which is the store's own.
+/// Every column but the claims, which are the store's own.
 pub(crate) fn run_row(run: &Run) -> run::ActiveModel {
     let spec = &run.spec;
+    let parent = spec.parent.as_ref();
+    let debounce = spec.debounce.as_ref();
     let lease = run.lease.as_ref();
     let error = run.error.clone();
     run::ActiveModel {
@@ -103,6 +131,20 @@ pub(crate) fn run_row(run: &Run) -> run::ActiveModel {
         idempotency_claim: NotSet,
         tags: Set(Texts(spec.tags.clone())),
         is_test: Set(spec.is_test),
+        external_deployment_id: Set(spec.external_deployment_id.clone()),
+        parent_run_id: Set(parent.map(|p| p.run.to_string())),
+        root_run_id: Set(parent.map(|p| p.root.to_string())),
+        depth: Set(parent.map_or(0, |p| small(p.depth))),
+        parent_waits: Set(parent.is_some_and(|p| p.waits)),
+        batch_id: Set(spec.batch.clone()),
+        bulk_action_id: Set(spec.bulk_action.clone()),
+        user_key: Set(spec.user_key.as_ref().map(|k| k.key.clone())),
+        user_key_scope: Set(spec.user_key.as_ref().map(|k| owned(k.scope.as_str()))),
+        debounce_key: Set(debounce.map(|d| d.key.clone())),
+        debounce_delay_ms: Set(debounce.map(|d| int(d.delay_ms))),
+        debounce_is_trailing: Set(debounce.is_some_and(|d| d.is_trailing)),
+        debounce_max_delay_ms: Set(debounce.and_then(|d| d.max_delay_ms).map(int)),
+        debounce_claim: NotSet,
         created_at_ms: Set(run.created_at.0),
         started_at_ms: Set(ms(run.started_at)),
         updated_at_ms: Set(run.updated_at.0),

@@ -31,6 +31,7 @@ pub(crate) fn waitpoint(row: waitpoint::Model) -> Result<Waitpoint> {
         run: this.parsed(row.run_id.as_deref().map(RunId::parse).transpose())?,
         id: this.parsed(WaitpointId::parse(&row.id))?,
         channel,
+        awaited_run: this.parsed(row.awaited_run_id.as_deref().map(RunId::parse).transpose())?,
         idempotency_key: row.idempotency_key,
         idempotency_key_expires_at: at(row.idempotency_key_expires_at_ms),
         tags: row.tags.0,
@@ -65,6 +66,7 @@ pub(crate) fn waitpoint_row(waitpoint: &Waitpoint) -> waitpoint::ActiveModel {
         output_type: Set(completion.map(|c| c.output_type.clone())),
         output_is_error: Set(completion.is_some_and(|c| c.is_error)),
         output: Set(completion.and_then(|c| c.output.clone())),
+        awaited_run_id: Set(waitpoint.awaited_run.as_ref().map(RunId::to_string)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A run without its payload. `due_at_ms` is `Run::due_at`, `queue_name` is `Run::queue`; `idempotency_claim` is the key while
-//! it counts, so that an expired key can be claimed by a newer run.
+//! it counts, so that an expired key can be claimed by a newer run; `debounce_claim` is the debounce key while the run takes
+//! in more triggers.
 
 use super::Texts;
 use sea_orm::entity::prelude::*;
@@ -45,6 +46,20 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub tags: Texts,
     pub is_test: bool,
+    pub external_deployment_id: Option<String>,
+    pub parent_run_id: Option<String>,
+    pub root_run_id: Option<String>,
+    pub depth: i32,
+    pub parent_waits: bool,
+    pub batch_id: Option<String>,
+    pub bulk_action_id: Option<String>,
+    pub user_key: Option<String>,
+    pub user_key_scope: Option<String>,
+    pub debounce_key: Option<String>,
+    pub debounce_delay_ms: Option<i64>,
+    pub debounce_is_trailing: bool,
+    pub debounce_max_delay_ms: Option<i64>,
+    pub debounce_claim: Option<String>,
     pub created_at_ms: i64,
     pub started_at_ms: Option<i64>,
     pub updated_at_ms: i64,

@@ -1,4 +1,5 @@
-//! A run's payload: written once, and long at times, so that a change of the run does not rewrite it.
+//! A run's payload: long at times, so that a change of the run does not rewrite it. It changes only while a debounced run
+//! waits.
 
 use sea_orm::entity::prelude::*;
 

@@ -26,6 +26,7 @@ pub struct Model {
     pub output_type: Option<String>,
     pub output_is_error: bool,
     pub output: Option<String>,
+    pub awaited_run_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

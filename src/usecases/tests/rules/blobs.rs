@@ -113,7 +113,7 @@ async fn who_may_read_a_run_may_fetch_its_payload_and_no_other_packet() {
         run.payload_type = STORED_TYPE.into();
         run
     };
-    let run = world.core.trigger_run(&world.key, stored_in("x/payload.json")).await.unwrap().0.row.spec.id;
+    let run = world.core.trigger_run(&world.key, stored_in("x/payload.json"), None).await.unwrap().0.row.spec.id;
     let fetch = async |caller: &Principal, value| {
         blobs(&world).presign(caller, BlobMethod::Get, BlobTarget::OfRun(run.clone(), value)).await
     };
@@ -126,7 +126,7 @@ async fn who_may_read_a_run_may_fetch_its_payload_and_no_other_packet() {
     assert!(matches!(blobs(&world).presign(&world.key, BlobMethod::Put, to_put).await, Err(Error::InvalidArgument(_))));
     // Else a token that may trigger could read every packet whose path it knows.
     let browser = world.token(&["trigger:tasks:t"]);
-    let named = world.core.trigger_run(&browser, stored_in("another/payload.json")).await;
+    let named = world.core.trigger_run(&browser, stored_in("another/payload.json"), None).await;
     assert!(matches!(named, Err(Error::InvalidArgument(v)) if v[0].field == "payload_type"));
 }
 

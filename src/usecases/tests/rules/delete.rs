@@ -55,7 +55,7 @@ async fn a_run_of_another_session_that_is_suspended_on_it_goes_on() {
     world.create("a").await;
     let id = world.core.new_run_id();
     let run = NewRun::of_task(id.clone(), world.key.environment.clone(), "other", "{}".into());
-    world.core.trigger_run(&world.key, run).await.unwrap();
+    world.core.trigger_run(&world.key, run, None).await.unwrap();
     let mut worker = TestWorker::connect(&world.core, &world.key, &["other"], 1, Vec::new()).await;
     let lease = worker.assigned().await.lease;
     worker.start(&lease).await;

@@ -87,10 +87,14 @@ async fn a_wait_put_back_for_a_later_record_is_not_lost_to_one_that_lands_meanwh
         last_seq_num: Some(0),
         waitpoint: NewManualWaitpoint::default(),
     };
-    let waitpoint = world.core.wait_on_channel(&world.key, request).await.unwrap().row;
-    // The first append has taken the wait out of the registry and is about to put it back.
-    let mut gate = world.gates.pause_before("register", &[]);
+    // Whoever has seen the first record waits for the next one before the first append looks who waits.
+    let mut drain = world.gates.pause_before("drain", &[]);
     let append = say(&world, "zero");
+    drain.reached().await;
+    let waitpoint = world.core.wait_on_channel(&world.key, request).await.unwrap().row;
+    // That append has taken the wait out of the registry and is about to put it back.
+    let mut gate = world.gates.pause_before("register", &[]);
+    drain.release();
     gate.reached().await;
     world.say("a", "one").await.unwrap();
     gate.release();

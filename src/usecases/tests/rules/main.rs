@@ -26,6 +26,7 @@ mod superseded;
 mod support;
 mod suspend;
 mod tokens;
+mod triggers;
 mod wait;
 mod worker_leases;
 mod workers;

@@ -7,6 +7,7 @@ use continuo_domain::run::RunStatus;
 use continuo_domain::waitpoint::Completion;
 use continuo_domain::{Error, WaitpointId};
 use continuo_ports::Clock;
+use continuo_ports::run_store::{PageFrom, WaitpointFilter};
 use continuo_usecases::{NewManualWaitpoint, WaitForDuration, WaitOnChannel, WorkerMessage};
 use std::sync::Arc;
 
@@ -216,7 +217,8 @@ async fn an_additional_key_reaches_waitpoints_as_far_as_its_scopes() {
         let key = world.additional_key(&scopes).await;
         let forbidden = |answer: Result<(), Error>| matches!(answer, Err(Error::PermissionDenied));
         let read = world.core.get_waitpoint(&key, &id).await.map(drop);
-        let listed = world.core.list_waitpoints(&key, None, 10).await.map(drop);
+        let listed =
+            world.core.list_waitpoints(&key, &WaitpointFilter::default(), &PageFrom::Start, 10).await.map(drop);
         assert_eq!((forbidden(read), forbidden(listed)), (!may_read, !may_read), "{scopes:?}");
         let made = world.core.create_waitpoint(&key, NewManualWaitpoint::default()).await.map(drop);
         assert_eq!(forbidden(made), !may_write, "{scopes:?}");

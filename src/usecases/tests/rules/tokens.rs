@@ -18,7 +18,7 @@ async fn a_session_token_says_exactly_two_scopes_and_its_session() {
     let token = world.core.authenticate(&created.public_access_token).await.unwrap();
     let scopes: Vec<_> = token.scopes.iter().map(Scope::as_str).collect();
     assert_eq!(scopes, ["read:sessions:a", "write:sessions:a"]);
-    assert_eq!(token.credential, Credential::PublicToken { session: Some(created.session.id) });
+    assert_eq!(token.credential, Credential::PublicToken { session: Some(created.session.id), one_time: None });
 }
 
 #[tokio::test]
@@ -102,6 +102,7 @@ async fn a_restricted_key_mints_no_more_than_it_has() {
         scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
         expires_at: Some(world.clock.now().plus_ms(life_ms)),
         one_time_use: false,
+        realtime: None,
     };
     world.core.create_public_token(&key, new(&["read:sessions:a"], 1_000)).await.unwrap();
     let refused = world.core.create_public_token(&key, new(&["read:sessions:a", "write:sessions:a"], 1_000)).await;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 async fn waiting_run(world: &World) -> RunId {
     let id = world.core.new_run_id();
     let run = NewRun::of_task(id.clone(), world.key.environment.clone(), "other", "{}".into());
-    world.core.trigger_run(&world.key, run).await.unwrap();
+    world.core.trigger_run(&world.key, run, None).await.unwrap();
     id
 }
 
@@ -250,15 +250,33 @@ async fn a_short_wait_does_not_shorten_a_longer_siblings_registration() {
 }
 
 #[tokio::test]
-async fn a_wait_for_a_later_number_is_not_woken_by_an_earlier_record() {
+async fn a_wait_for_a_number_past_the_tail_waits_for_the_next_record() {
     let world = World::new().await;
-    world.create("a").await;
     let run = waiting_run(&world).await;
-    let waitpoint = wait_for(&world, &run, Some(0)).await;
+    let early = wait_for(&world, &run, Some(7)).await;
+    world.create("a").await;
     world.say("a", "zero").await.unwrap();
-    assert_eq!(output_of(&world, &waitpoint.id).await, None);
+    assert_eq!(output_of(&world, &early.id).await, Some(Completion::json("zero")), "of a session that was not there");
+    let waitpoint = wait_for(&world, &run, Some(u64::MAX)).await;
+    assert!(waitpoint.is_open(), "what is there was there before it");
     world.say("a", "one").await.unwrap();
     assert_eq!(output_of(&world, &waitpoint.id).await, Some(Completion::json("one")));
+}
+
+#[tokio::test]
+async fn a_record_that_lands_while_a_number_past_the_tail_is_looked_at_completes_the_wait() {
+    let world = Arc::new(World::new().await);
+    world.create("a").await;
+    let run = waiting_run(&world).await;
+    let mut gate = world.gates.pause_after("tail", &["direction: In"]);
+    let waiting = tokio::spawn({
+        let (world, run) = (world.clone(), run.clone());
+        async move { wait_for(&world, &run, Some(5)).await }
+    });
+    gate.reached().await;
+    world.say("a", "x").await.unwrap();
+    gate.release();
+    assert_eq!(soon(waiting).await.unwrap().completion, Some(Completion::json("x")));
 }
 
 #[tokio::test]
@@ -273,7 +291,11 @@ async fn a_batch_wakes_with_the_record_that_counts() {
     let request = AppendRequest { channel: input(&named("a")), append, boot: Boot::Default };
     world.core.append(&world.key, request).await.unwrap();
     assert_eq!(output_of(&world, &any.id).await, Some(Completion::json("one")), "a command wakes nobody");
-    assert_eq!(output_of(&world, &later.id).await, Some(Completion::json("two")));
+    assert_eq!(
+        output_of(&world, &later.id).await,
+        Some(Completion::json("one")),
+        "what is past the tail is the next one"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use continuo_usecases::{RevokeReason, Settings, WorkerEvent, WorkerMessage};
 async fn trigger(world: &World, max_attempts: u32) -> RunId {
     let id = world.core.new_run_id();
     let run = NewRun { max_attempts, ..NewRun::of_task(id.clone(), world.key.environment.clone(), TASK, "{}".into()) };
-    world.core.trigger_run(&world.key, run).await.unwrap();
+    world.core.trigger_run(&world.key, run, None).await.unwrap();
     id
 }
 

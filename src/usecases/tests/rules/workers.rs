@@ -14,7 +14,7 @@ async fn trigger(world: &World, change: impl FnOnce(&mut NewRun)) -> RunId {
     let id = world.core.new_run_id();
     let mut run = NewRun::of_task(id.clone(), world.key.environment.clone(), TASK, "{}".into());
     change(&mut run);
-    world.core.trigger_run(&world.key, run).await.unwrap();
+    world.core.trigger_run(&world.key, run, None).await.unwrap();
     id
 }
 

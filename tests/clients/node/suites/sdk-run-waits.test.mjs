@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client, unique } from "../support/http.mjs";
-import { insideSession } from "../support/run-context.mjs";
-import { as, errorOf, requestsOf, wait } from "../support/sdk.mjs";
+import { insideNextRun, insideSession } from "../support/run-context.mjs";
+import { as, errorOf, requestsOf, runs, tasks, use, wait } from "../support/sdk.mjs";
 import { startServer } from "../support/server.mjs";
 import { within } from "../support/wait.mjs";
+import { Worker } from "../support/worker.mjs";
 
 let server;
 let client;
@@ -115,4 +116,31 @@ test("wait.listTokens walks the pages, newest first", async () => {
     assert.equal(listed[0].status, "WAITING");
     assert.ok(listed[0].createdAt instanceof Date);
   });
+});
+
+test("tasks.triggerAndWait suspends the run until its child is over, and tells how it ended", async () => {
+  use(server);
+  const [parentTask, childTask] = [unique("parent"), unique("child")];
+  const worker = await Worker.start(server, [parentTask, childTask]);
+  try {
+    const { id } = await tasks.trigger(parentTask, {});
+    await insideNextRun(server, worker, async () => {
+      const waiting = tasks.triggerAndWait(childTask, { n: 20 }, { tags: ["child"] });
+      const child = await worker.take();
+      await client.whenRun(id, "WAITING");
+      const seen = await runs.retrieve(child.run.id);
+      assert.deepEqual([seen.triggerFunction, seen.relatedRuns.parent.id, seen.tags], ["triggerAndWait", id, ["child"]]);
+      worker.complete(child, { doubled: 40 });
+      const result = await within(waiting, "the child's result");
+      assert.deepEqual([result.ok, result.id, result.output], [true, child.run.id, { doubled: 40 }]);
+      await client.whenRun(id, "EXECUTING");
+
+      const failing = tasks.triggerAndWait(childTask, {});
+      worker.fail(await worker.take(), { name: "TypeError", message: "boom" });
+      const failed = await within(failing, "the child's failure");
+      assert.deepEqual([failed.ok, failed.error.name, failed.error.message], [false, "TypeError", "boom"]);
+    });
+  } finally {
+    await worker.stop();
+  }
 });

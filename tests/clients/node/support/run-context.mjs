@@ -153,4 +153,5 @@ const completed = (waitpoint) => ({
   output: waitpoint.output,
   outputType: waitpoint.output_type,
   outputIsError: waitpoint.output_is_error,
+  ...(waitpoint.awaited_run_id && { completedByTaskRun: { id: waitpoint.awaited_run_id, friendlyId: waitpoint.awaited_run_id } }),
 });

@@ -64,3 +64,34 @@ export async function errorOf(promise) {
   }
   throw new Error("the call should have been refused");
 }
+
+let manager;
+
+/**
+ * Runs `fn` as code of this run does: the SDK knows where it is, and its metadata has a manager as in a worker. `fn` gets the
+ * metadata API itself: the SDK takes hold of parent and root when it is loaded, in a worker after the manager.
+ */
+export async function insideRun(id, fn) {
+  const [{ apiClientManager, runMetadata, taskContext }, { StandardMetadataManager }] = await Promise.all([
+    import("@trigger.dev/core/v3"),
+    import("@trigger.dev/core/v3/workers"),
+  ]);
+  const ctx = {
+    run: { id, isTest: false, tags: [] },
+    attempt: { number: 1 },
+    ...Object.fromEntries(["task", "queue", "environment", "organization", "project"].map((name) => [name, { id: name }])),
+  };
+  if (manager === undefined) {
+    // The SDK keeps the first one it is given.
+    manager = new StandardMetadataManager(apiClientManager.clientOrThrow());
+    runMetadata.setGlobalManager(manager);
+  }
+  manager.reset();
+  manager.runId = id;
+  taskContext.setGlobalTaskContext({ ctx, worker: { id: "w", contentHash: "h", version: "v1" } });
+  try {
+    return await fn(runMetadata);
+  } finally {
+    taskContext.setGlobalTaskContext(undefined);
+  }
+}

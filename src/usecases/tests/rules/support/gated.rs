@@ -3,11 +3,12 @@
 use super::Gates;
 use async_trait::async_trait;
 use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, PartId, ReadFrom, Record, SeqNum, Tail};
-use continuo_domain::run::{Assignment, Attempt, NewRun, Run, RunCommand};
-use continuo_domain::session::{Json, NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
+use continuo_domain::run::{Assignment, Attempt, MetadataUpdate, Run, RunCommand};
+use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
-use continuo_ports::run_store::{Applied, DequeueRequest, MadeOrFound, RunFilter, WaitpointCompleted};
+use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
+use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, NamedChannel, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
 use continuo_ports::{ChannelStore, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
@@ -68,19 +69,30 @@ gated!(ChannelStore {
 });
 
 gated!(RunStore {
-    fn trigger(run: NewRun, now: Timestamp) -> MadeOrFound<Run>;
+    fn trigger(trigger: NewTrigger, now: Timestamp) -> Triggered;
     fn get(environment: &EnvironmentId, run: &RunId) -> Option<Run>;
-    fn list(environment: &EnvironmentId, filter: &RunFilter, after: Option<&RunId>, limit: u32) -> Vec<Run>;
+    fn list(environment: &EnvironmentId, filter: &RunFilter, from: &PageFrom<RunId>, size: u32) -> Page<Run>;
     fn attempts(run: &RunId) -> Vec<Attempt>;
     fn apply(environment: &EnvironmentId, run: &RunId, command: RunCommand, now: Timestamp) -> Applied;
+    fn renew(
+        environment: &EnvironmentId,
+        leases: &[LeaseRef],
+        lease_until: Timestamp,
+        now: Timestamp
+    ) -> Vec<Result<Renewed>>;
     fn dequeue(request: DequeueRequest, now: Timestamp) -> Vec<Assignment>;
     fn due_runs(now: Timestamp, limit: u32) -> Vec<Run>;
     fn next_due(now: Timestamp) -> Option<Timestamp>;
-    fn set_metadata(run: &RunId, metadata: Option<Json>, now: Timestamp) -> Run;
+    fn update_metadata(run: &RunId, update: MetadataUpdate, now: Timestamp) -> Run;
     fn add_tags(run: &RunId, tags: Vec<String>, now: Timestamp) -> Run;
     fn create_waitpoint(waitpoint: Waitpoint) -> MadeOrFound<Waitpoint>;
     fn get_waitpoint(environment: &EnvironmentId, waitpoint: &WaitpointId) -> Option<Waitpoint>;
-    fn list_waitpoints(environment: &EnvironmentId, after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;
+    fn list_waitpoints(
+        environment: &EnvironmentId,
+        filter: &WaitpointFilter,
+        from: &PageFrom<WaitpointId>,
+        size: u32
+    ) -> Page<Waitpoint>;
     fn complete_waitpoint(waitpoint: &WaitpointId, completion: Completion, now: Timestamp) -> WaitpointCompleted;
     fn open_waits(channel: &ChannelKey, seq_num: SeqNum) -> Vec<Waitpoint>;
     fn all_open_waits(after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;

@@ -14,7 +14,7 @@ use continuo_domain::{EnvironmentId, Result, RunId, SessionId};
 use continuo_embedded_log::{EmbeddedLog, Options, SEGMENT_BYTES_MIN};
 use continuo_in_process::{InProcessRegistry, TimeOrderedIds};
 use continuo_ports::environments::ApiKey;
-use continuo_ports::run_store::RunFilter;
+use continuo_ports::run_store::{PageFrom, RunFilter};
 use continuo_ports::{ChannelStore, Clock, Environments, KeyRing, RunStore, SessionStore, WaitpointRegistry};
 use continuo_usecases::{Core, CreateSession, CreatedSession, Ports, Settings};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl World {
     pub(crate) fn token(&self, scopes: &[&str]) -> Principal {
         Principal {
             environment: self.key.environment.clone(),
-            credential: Credential::PublicToken { session: None },
+            credential: Credential::PublicToken { session: None, one_time: None },
             scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
         }
     }
@@ -154,7 +154,8 @@ impl World {
     /// All runs of the session, oldest first, whether or not they ever claimed it.
     pub(crate) async fn runs_of(&self, session: &SessionId) -> Vec<Run> {
         let filter = RunFilter { session: Some(session.clone()), ..RunFilter::default() };
-        let mut runs = RunStore::list(&*self.store, &self.key.environment, &filter, None, 1_000).await.unwrap();
+        let page = RunStore::list(&*self.store, &self.key.environment, &filter, &PageFrom::Start, 1_000).await;
+        let mut runs = page.unwrap().rows;
         runs.reverse();
         runs
     }
