@@ -1,5 +1,5 @@
-//! What triggers ask for beside the run itself: parents, debounce, labels of their origin; tokens that count once; and the
-//! indexes of filtered lists and of the queue's limits.
+//! What triggers ask for beside the run itself: parents, debounce, labels of their origin; tokens that count once; with
+//! which lease an attempt began; and the indexes of filtered lists and of the queue's limits.
 
 use crate::table::*;
 use sea_orm_migration::prelude::*;
@@ -31,7 +31,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn run_columns() -> [ColumnDef; 14] {
+fn run_columns() -> [ColumnDef; 15] {
     [
         text_null("external_deployment_id"),
         text_null("parent_run_id"),
@@ -47,6 +47,7 @@ fn run_columns() -> [ColumnDef; 14] {
         flag("debounce_is_trailing").default(false).to_owned(),
         big_null("debounce_max_delay_ms"),
         text_null("debounce_claim"),
+        big("attempt_lease").default(0).to_owned(),
     ]
 }
 

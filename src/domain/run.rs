@@ -199,6 +199,8 @@ pub struct Run {
     pub snapshot: u64,
     /// Attempts begun.
     pub attempt_number: u32,
+    /// Number of the lease under which the last of them began; later ones of the same attempt woke it from a wait.
+    pub attempt_lease: u64,
     /// Who executes it, if anyone does.
     pub lease: Option<Lease>,
     /// When it may be handed out: now for a queued run, later for a retry, never (`None`) for one that waits or executes.
@@ -238,6 +240,7 @@ impl Run {
             status: if delayed.is_some() { RunStatus::Delayed } else { RunStatus::Pending },
             snapshot: 1,
             attempt_number: 0,
+            attempt_lease: 0,
             lease: None,
             available_at: Some(delayed.unwrap_or(now)),
             waiting_on: None,

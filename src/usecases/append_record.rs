@@ -223,8 +223,8 @@ impl Core {
         Err(Error::Fenced { fencing_token: fencing_token.as_str().to_owned() })
     }
 
-    /// Clients keep a stream token while their run sleeps, and go on with it under the lease that it woke with. In a run's first
-    /// attempt no lease that began has ended in another way.
+    /// Clients keep a stream token while their run sleeps, and go on with it under the lease that it woke with. Within one attempt
+    /// no lease ends in another way.
     async fn has_only_slept(&self, caller: &Principal, claim: &RunClaim, lease: u64) -> Result<bool> {
         if !caller.writes_directly() || lease <= claim.lease {
             return Ok(false);
@@ -232,7 +232,7 @@ impl Core {
         let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
         Ok(run.is_some_and(|run| {
             let is_awake = run.status == RunStatus::Executing && run.lease.is_some_and(|held| held.number == lease);
-            is_awake && run.attempt_number == 1
+            is_awake && run.attempt_lease <= claim.lease
         }))
     }
 

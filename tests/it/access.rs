@@ -19,6 +19,7 @@ fn body(row: &Row<'_>, world: &World) -> String {
             "type": "t", "externalId": "made", "taskIdentifier": "any", "triggerConfig": { "basePayload": {} },
         }),
         ("POST", "end-and-continue") => json!({ "callingRunId": world.former_run, "reason": "manual" }),
+        ("POST", "reschedule") => json!({ "delay": "1h" }),
         ("POST", "tags") => json!({ "tags": ["t"] }),
         ("PUT", "metadata") => json!({ "metadata": { "a": 1 } }),
         ("POST", "wait") if row.path.contains("session-streams") => json!({ "session": "mine", "io": "in" }),

@@ -184,13 +184,15 @@ impl Run {
     }
 
     fn start(&mut self, holder: Holder, now: Timestamp) -> Result<Done> {
-        let worker = self.check(holder)?.map(|l| l.worker.clone()).unwrap_or_default();
+        let lease = self.check(holder)?.cloned();
         if self.status != RunStatus::Dequeued {
             return Ok(Done::Nothing);
         }
+        let (worker, number) = lease.map(|l| (l.worker, l.number)).unwrap_or_default();
         self.next_snapshot();
         self.status = RunStatus::Executing;
         self.attempt_number += 1;
+        self.attempt_lease = number;
         self.started_at.get_or_insert(now);
         self.executing_since = Some(now);
         Ok(Done::Attempt(AttemptChange::Started { number: self.attempt_number, worker }))

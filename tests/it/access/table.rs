@@ -67,6 +67,9 @@ GET    /api/v1/runs                                          200 yes  yes   no  
 GET    /api/v3/runs/{run}                                    200 yes  yes   no   gone  no    no    yes  no   no   own  no   no   401  401
 GET    /api/v1/runs/{run}/metadata                           200 yes  yes   no   gone  no    no    yes  no   no   own  no   no   401  401
 PUT    /api/v1/runs/{run}/metadata                           200 yes  yes   no   gone  no    no    no   no   no   own  no   no   401  401
+GET    /api/v1/runs/{run}/packets/payload                    404 yes  yes   no   gone  no    no    yes  no   no   own  no   no   401  401
+POST   /api/v1/runs/{run}/reschedule                         422 yes  yes   no   gone  no    no    yes  no   no   own  no   no   401  401
+POST   /api/v1/runs/{run}/replay                             422 yes  yes   no   gone  no    no    yes  no   no   own  no   no   401  401
 POST   /api/v1/runs/{run}/tags                               200 yes  yes   no   gone  no    no    no   no   no   own  no   no   401  401
 POST   /api/v1/runs/{run}/session-streams/wait               200 yes  yes   no   gone  key   key   key  key  key  own  no   no   401  401
 POST   /engine/v1/runs/{run}/waitpoints/tokens/nothing/wait  404 yes  yes   no   gone  key   key   key  key  key  own  no   no   401  401
@@ -76,6 +79,7 @@ POST   /api/v1/waitpoints/tokens                             200 yes  yes   no  
 GET    /api/v1/waitpoints/tokens                             200 yes  yes   no   yes   no    no    no   no   no   no   no   no   401  401
 GET    /api/v1/waitpoints/tokens/{waitpoint}                 200 yes  yes   no   gone  no    no    no   no   no   yes  yes  no   401  401
 POST   /api/v1/waitpoints/tokens/{waitpoint}/complete        200 yes  yes   no   gone  no    no    no   no   no   yes  yes  no   401  401
+POST   /api/v1/waitpoints/tokens/{waitpoint}/callback/forged 401 key  key  key  key   key   key   key  key  key  key  key  key  401  401
 PUT    /api/v2/packets/a/b                                   200 yes  yes   no   yes   key   key   key  key  key  yes  yes  no   401  401
 GET    /api/v1/packets/a/b                                   200 yes  yes   no   yes   key   key   key  key  key  yes  yes  no   401  401
 GET    /blobs/nothing                                        403 yes  yes   yes  yes   yes   yes   yes  yes  yes  yes  yes  yes  403  403

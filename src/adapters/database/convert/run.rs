@@ -66,6 +66,7 @@ pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
         session_version: uint(row.session_version),
         snapshot: uint(row.snapshot),
         attempt_number: usmall(row.attempt_number),
+        attempt_lease: uint(row.attempt_lease),
         lease: match lease {
             (Some(number), Some(worker), Some(until)) => {
                 Some(Lease { number: uint(number), worker, until: Timestamp(until) })
@@ -110,6 +111,7 @@ pub(crate) fn run_row(run: &Run) -> run::ActiveModel {
         due_at_ms: Set(ms(run.due_at())),
         snapshot: Set(int(run.snapshot)),
         attempt_number: Set(small(run.attempt_number)),
+        attempt_lease: Set(int(run.attempt_lease)),
         lease_number: Set(lease.map(|l| int(l.number))),
         lease_worker: Set(lease.map(|l| l.worker.clone())),
         lease_until_ms: Set(lease.map(|l| l.until.0)),

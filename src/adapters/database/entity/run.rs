@@ -24,6 +24,7 @@ pub struct Model {
     pub due_at_ms: Option<i64>,
     pub snapshot: i64,
     pub attempt_number: i32,
+    pub attempt_lease: i64,
     pub lease_number: Option<i64>,
     pub lease_worker: Option<String>,
     pub lease_until_ms: Option<i64>,

@@ -158,8 +158,25 @@ async fn an_attempt_that_was_lost_is_not_one_that_slept() {
     first.worker.lose().await.unwrap();
     world.clock.advance_ms(1_000);
     let second = world.start_run().await;
+    let its_own = direct(&world, &second.caller, &output).await;
     assert!(is_fenced(&chunk(&world, &writer, &output).await));
     sleep(&world, &second).await;
+    assert!(is_fenced(&chunk(&world, &writer, &output).await));
+    chunk(&world, &its_own, &output).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_was_lost_before_it_began_is_not_one_that_slept() {
+    let world = World::new().await;
+    world.create("a").await;
+    let output = output(&named("a"));
+    let mut worker = world.worker(1).await;
+    let first = worker.assigned().await;
+    let caller = world.core.authenticate(&first.tokens.run_token).await.unwrap();
+    let writer = direct(&world, &caller, &output).await;
+    worker.lose().await.unwrap();
+    let second = world.start_run().await;
+    assert_eq!(second.id(), first.lease.run);
     assert!(is_fenced(&chunk(&world, &writer, &output).await));
 }
 
