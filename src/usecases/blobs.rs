@@ -8,7 +8,7 @@ use bytes::Bytes;
 use continuo_domain::blob::{BlobGrant, BlobKey, BlobKind, BlobMethod, ContentType, PacketPath, STORED_TYPE, URL_MS};
 use continuo_domain::channel::{ChannelKey, Direction, Fence};
 use continuo_domain::error::CredentialProblem;
-use continuo_domain::principal::{Action, Credential, Principal, Resource};
+use continuo_domain::principal::{Action, Credential, Principal, Resource, Writer};
 use continuo_domain::session::SessionRef;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, Violation};
 use continuo_ports::{Blob, BlobBody, UrlSigner};
@@ -80,7 +80,11 @@ impl Blobs {
         let (kind, run) = match target {
             BlobTarget::Snapshot(asked) => {
                 let session = self.core.session_for(caller, action, &asked).await?;
-                (BlobKind::Snapshot(session.id), caller.run().filter(|_| method == BlobMethod::Put).cloned())
+                let run = match caller.writer(&session.id) {
+                    Writer::Run(claim) if method == BlobMethod::Put => Some(claim.clone()),
+                    _ => None,
+                };
+                (BlobKind::Snapshot(session.id), run)
             }
             BlobTarget::Packet(path) if may_packet(caller, action, &path) => (BlobKind::Packet(path), None),
             BlobTarget::Packet(_) => return Err(Error::PermissionDenied),

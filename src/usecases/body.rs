@@ -21,6 +21,13 @@ pub(crate) fn boots(body: &[u8]) -> bool {
     !Entries::parse(&text).is_some_and(|message| message.is("kind", "stop") || message.is("kind", "handover-skip"))
 }
 
+/// Does a message of this kind only ask a run to end? With the run gone it has nothing left to say.
+pub(crate) fn asks_to_end(body: &[u8]) -> bool {
+    let text = client_text(body);
+    let Some(message) = Entries::parse(&text).filter(|message| message.is("kind", "message")) else { return false };
+    message.get("payload").and_then(Entries::parse).is_some_and(|payload| payload.is("trigger", "close"))
+}
+
 /// The body without `payload.actionSource: "webhook"`, which marks deliveries that only a key may make. Everything else
 /// stays as it is, byte for byte; `None` if there is nothing to remove.
 pub(crate) fn without_webhook_mark(body: &[u8]) -> Option<Bytes> {
@@ -75,6 +82,21 @@ mod tests {
         for text in ["hi", r#"{"kind":"message"}"#, r#"["stop"]"#, r#"{"kind":"stop "}"#, "", r#"{"kind":1}"#] {
             assert!(boots(text.as_bytes()), "{text}");
             assert!(boots(&envelope(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_message_that_is_a_close_asks_to_end() {
+        let close = r#"{"kind":"message","payload":{"trigger":"close","chatId":"a"}}"#;
+        assert!(asks_to_end(close.as_bytes()) && asks_to_end(&envelope(close)));
+        for text in [
+            r#"{"kind":"message","payload":{"trigger":"submit-message"}}"#,
+            r#"{"kind":"message","trigger":"close"}"#,
+            r#"{"payload":{"trigger":"close"}}"#,
+            r#"{"kind":"message","payload":"close"}"#,
+            "close",
+        ] {
+            assert!(!asks_to_end(text.as_bytes()) && !asks_to_end(&envelope(text)), "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! what was read, a continuation boots, once per tail position, with backoff while boots crash.
 
 use crate::Core;
-use crate::body::boots;
+use crate::body::{asks_to_end, boots};
 use continuo_domain::channel::{ChannelKey, Direction, ReadFrom, SeqNum};
 use continuo_domain::run::{Run, RunReason, RunStatus};
 use continuo_domain::session::{BOOT_FAILURES_MAX, Session, SessionRef, SessionStatus};
@@ -104,7 +104,7 @@ impl Core {
         while next < tail {
             let (records, _) = self.ports.channels.read(&input, ReadFrom::seq_num(next)).await?;
             let Some(last) = records.last().map(|r| r.seq_num) else { break };
-            if records.iter().any(|r| !r.is_command() && boots(&r.body)) {
+            if records.iter().any(|r| !r.is_command() && boots(&r.body) && !asks_to_end(&r.body)) {
                 return Ok(Some(tail));
             }
             next = last + 1;

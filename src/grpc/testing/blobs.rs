@@ -199,9 +199,9 @@ async fn a_run_has_its_own_sessions_snapshot_and_packets() {
     let inbound = tokio_stream::wrappers::ReceiverStream::new(inbound);
     let mut events = node.workers().work(node.key(inbound)).await.unwrap().into_inner();
     worker.send(hello()).await.unwrap();
-    let run_token = loop {
+    let (run_token, sdk_run_token) = loop {
         if let v1::work_response::Message::Assignment(assignment) = hear(&mut events).await {
-            break assignment.run_token;
+            break (assignment.run_token, assignment.sdk_run_token);
         }
     };
     node.create_session("other").await;
@@ -216,6 +216,9 @@ async fn a_run_has_its_own_sessions_snapshot_and_packets() {
         let refused = node.sessions().get_transcript(by(&run_token, ask(name))).await.unwrap_err();
         assert_eq!(reason(&refused), "PERMISSION_DENIED");
     }
+    // The one for SDKs stands in for a key elsewhere, and is no run of that session.
+    let to_write = to_put(&node, &sdk_run_token, session("other")).await.unwrap();
+    put(&node, &to_write, whole(r#"{"version":1,"messages":[]}"#)).await.unwrap();
 }
 
 #[tokio::test]

@@ -145,6 +145,20 @@ async fn a_stop_that_is_left_behind_boots_nothing_when_its_run_ends() {
 }
 
 #[tokio::test]
+async fn a_request_to_end_boots_nothing_once_its_run_has_ended_and_hides_no_message() {
+    let world = World::new().await;
+    let created = world.create("a").await;
+    let mut run = world.start_run().await;
+    let close = r#"{"kind":"message","payload":{"chatId":"a","trigger":"close"}}"#;
+    world.say("a", close).await.unwrap();
+    run.complete().await;
+    world.sweep_boots().await;
+    assert_eq!(world.runs_of(&created.session.id).await.len(), 1);
+    world.say("a", "hello").await.unwrap();
+    assert_eq!(world.runs_of(&created.session.id).await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_append_that_asks_for_no_boot_gets_none() {
     let world = World::new().await;
     let session = world.create_idle("a").await;

@@ -160,7 +160,7 @@ async fn an_attempt_that_was_lost_is_not_one_that_slept() {
     let second = world.start_run().await;
     let its_own = direct(&world, &second.caller, &output).await;
     assert!(is_fenced(&chunk(&world, &writer, &output).await));
-    sleep(&world, &second).await;
+    let _awake = sleep(&world, &second).await;
     assert!(is_fenced(&chunk(&world, &writer, &output).await));
     chunk(&world, &its_own, &output).await.unwrap();
 }
