@@ -51,7 +51,7 @@ pub async fn gateway(config: Config, upstream: String, ca_pem: Option<String>) -
     let port = server::Port::bind(&config).await?;
     say(&format!("listening on {}\n", port.url()))?;
     let tasks = Tasks::new(CancellationToken::new());
-    let rest = continuo_gateway::router(upstream, node::gateway_options(&config, tasks.stopping()));
+    let rest = continuo_gateway::router(upstream.clone(), upstream, node::gateway_options(&config, tasks.stopping()));
     let router = server::one_port(rest, axum::Router::new(), tasks.stopping());
     tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
     node::stop_signal(tasks.stopping()).await;

@@ -61,8 +61,7 @@ impl From<Unknown> for Failure {
 /// meant for one must not reach another. Keys of other environments name none, whatever the header says.
 fn check_branch(authorization: &MetadataValue<Ascii>, headers: &HeaderMap) -> Result<(), Failure> {
     let token = authorization.to_str().unwrap_or_default().trim_start_matches("Bearer ");
-    let branch = headers.get(BRANCH).map(|value| value.as_bytes().trim_ascii()).filter(|branch| !branch.is_empty());
-    let text = match branch {
+    let text = match branch(headers) {
         None if token.starts_with("tr_preview_") => "x-trigger-branch header required for preview env",
         Some(_) if token.starts_with("tr_preview_") => "No matching branch env",
         Some(branch) if token.starts_with("tr_dev_") && branch != b"default" => "No matching branch env",
@@ -128,7 +127,12 @@ pub(crate) fn with_authorization<T>(authorization: &MetadataValue<Ascii>, messag
     request
 }
 
-fn bearer(headers: &HeaderMap) -> Result<MetadataValue<Ascii>, Unknown> {
+/// The branch of an environment that is asked for.
+pub(crate) fn branch(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(BRANCH).map(|value| value.as_bytes().trim_ascii()).filter(|branch| !branch.is_empty())
+}
+
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<MetadataValue<Ascii>, Unknown> {
     let header = headers.get(header::AUTHORIZATION).ok_or(Unknown::Missing)?;
     let text = header.to_str().map_err(|_| Unknown::Unreadable)?.trim();
     let token = match text.get(..7) {

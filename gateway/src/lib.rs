@@ -35,14 +35,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post, put},
 };
-use continuo_proto::Api;
+use continuo_proto::{Api, v1::admin_service_server::AdminService};
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Failure,
     realtime::{append, initialize, read, records},
-    rest::{metadata, presign, replay, runs, sessions, tokens, transcript, trigger, waitpoints, waits},
+    rest::{metadata, personal, presign, replay, runs, sessions, tokens, transcript, trigger, waitpoints, waits},
 };
 
 /// What the gateway has to be told.
@@ -82,7 +82,10 @@ struct Gateway<A> {
 }
 
 /// The routes. They leave the fallback free, so that they can be merged with others; give it to [`not_found`] then.
-pub fn router<A: Api>(api: A, options: Options) -> Router {
+///
+/// `admin` serves the routes of the personal access token; no other route reaches it.
+pub fn router<A: Api, O: AdminService + Clone>(api: A, admin: O, options: Options) -> Router {
+    let options = Arc::new(options);
     let mut router = Router::new()
         .route(paths::SESSIONS, post(sessions::create::<A>).get(sessions::list::<A>))
         .route(paths::SESSION, get(sessions::get::<A>).patch(sessions::update::<A>).delete(sessions::delete::<A>))
@@ -124,7 +127,8 @@ pub fn router<A: Api>(api: A, options: Options) -> Router {
     router
         .method_not_allowed_fallback(method_not_allowed)
         .merge(streams::routes())
-        .with_state(Gateway { api, options: Arc::new(options) })
+        .with_state(Gateway { api, options: options.clone() })
+        .merge(personal::routes().with_state(Gateway { api: admin, options }))
         .layer(middleware::from_fn(cors::middleware))
 }
 

@@ -64,6 +64,10 @@ pub(crate) const STREAMS_REST: &str = "/v1/{*rest}";
 pub(crate) const CLAIMS: &str = "/api/v1/auth/jwt/claims";
 pub(crate) const PUBLIC_TOKENS: &str = "/api/v1/auth/public-tokens";
 
+/// With a personal access token.
+pub(crate) const WHOAMI: &str = "/api/v2/whoami";
+pub(crate) const PROJECT_TOKENS: &str = "/api/v1/projects/{project}/{environment}/jwt";
+
 /// The parameters of the matched path, still encoded: they are decoded only after authentication and the size check.
 pub(crate) struct Params(Vec<(String, String)>);
 

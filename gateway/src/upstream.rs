@@ -1,5 +1,7 @@
 //! The services of another process, as the server traits: what the gateway stands on when it runs by itself.
 
+use continuo_proto::v1::admin_service_client::AdminServiceClient;
+use continuo_proto::v1::admin_service_server::AdminService;
 use continuo_proto::v1::blob_service_client::BlobServiceClient;
 use continuo_proto::v1::blob_service_server::BlobService;
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;
@@ -23,6 +25,7 @@ pub struct Upstream {
     runs: RunServiceClient<Channel>,
     tokens: TokenServiceClient<Channel>,
     blobs: BlobServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
 }
 
 impl Upstream {
@@ -35,7 +38,8 @@ impl Upstream {
             channels: ChannelServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
             runs: RunServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
             tokens: TokenServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
-            blobs: BlobServiceClient::new(channel).max_decoding_message_size(message_bytes_max),
+            blobs: BlobServiceClient::new(channel.clone()).max_decoding_message_size(message_bytes_max),
+            admin: AdminServiceClient::new(channel).max_decoding_message_size(message_bytes_max),
         })
     }
 }
@@ -88,6 +92,16 @@ forward!(TokenService by tokens {
     create_public_token(CreatePublicTokenRequest) -> CreatePublicTokenResponse;
     get_claims(GetClaimsRequest) -> GetClaimsResponse;
     revoke_tokens(RevokeTokensRequest) -> RevokeTokensResponse;
+});
+
+forward!(AdminService by admin {
+    list_environments(ListEnvironmentsRequest) -> ListEnvironmentsResponse;
+    create_environment(CreateEnvironmentRequest) -> CreateEnvironmentResponse;
+    rotate_root_key(RotateRootKeyRequest) -> RotateRootKeyResponse;
+    create_api_key(CreateApiKeyRequest) -> CreateApiKeyResponse;
+    list_api_keys(ListApiKeysRequest) -> ListApiKeysResponse;
+    revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyResponse;
+    create_environment_token(CreateEnvironmentTokenRequest) -> CreateEnvironmentTokenResponse;
 });
 
 forward!(ChannelService by channels {

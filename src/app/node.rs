@@ -47,8 +47,8 @@ impl Node {
         let services = Services::new(core.clone(), blobs, tasks.tracker().clone());
         let admin = Admin::new(parts.administration()?, Some(&parts.admin_key(&config)?));
         let limits = Limits { message_bytes_max: config.message_bytes_max() };
-        let grpc = continuo_grpc::router(services.clone(), admin, limits).await?;
-        let rest = continuo_gateway::router(services, gateway_options(&config, tasks.stopping()));
+        let grpc = continuo_grpc::router(services.clone(), admin.clone(), limits).await?;
+        let rest = continuo_gateway::router(services, admin, gateway_options(&config, tasks.stopping()));
         let router = server::one_port(rest, grpc.router, tasks.stopping());
 
         let in_process = InProcess::new(router.clone(), tasks.clone());
@@ -190,13 +190,13 @@ impl Parts {
     fn administration(&self) -> Result<Administration> {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let ids = Arc::new(TimeOrderedIds::new(clock.clone())?);
-        Ok(Administration::new(self.store.clone(), self.credentials.clone(), clock, ids))
+        Ok(Administration::new(self.store.clone(), self.credentials.clone(), self.credentials.clone(), clock, ids))
     }
 
     fn admin_key(&self, config: &Config) -> Result<String> {
         match &config.keys.admin_key {
             Some(key) => Ok(key.expose().to_owned()),
-            None => self.data_dir.admin_key(|| Ok(keys::new_additional_key(EnvironmentType::Development)?)),
+            None => self.data_dir.admin_key(|| Ok(keys::new_personal_token()?)),
         }
     }
 

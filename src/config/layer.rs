@@ -117,7 +117,8 @@ pub struct KeysLayer {
         value_name = "KEY"
     )]
     pub dev_secret_key_2: Option<Secret>,
-    /// Key for `continuo keys`; made and kept in the data directory as `admin.key` if not given.
+    /// Key for `continuo keys`, and the personal access token (`tr_pat_…`) of the SDK's command line; made and kept in the data
+    /// directory as `admin.key` if not given.
     #[arg(
         id = "keys.admin_key",
         long = "admin-key",

@@ -107,4 +107,14 @@ impl AdminService for Admin {
         self.administration.revoke_api_key(&id, &key).await.map_err(of_error)?;
         Ok(Response::new(v1::RevokeApiKeyResponse {}))
     }
+
+    async fn create_environment_token(
+        &self,
+        request: Request<v1::CreateEnvironmentTokenRequest>,
+    ) -> Result<Response<v1::CreateEnvironmentTokenResponse>, Status> {
+        self.check(&request)?;
+        let (id, new) = convert::parse_new_token(request.into_inner()).map_err(of_error)?;
+        let token = self.administration.create_environment_token(&id, new).await.map_err(of_error)?;
+        Ok(Response::new(v1::CreateEnvironmentTokenResponse { token }))
+    }
 }

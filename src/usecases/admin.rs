@@ -1,5 +1,6 @@
 //! The server's own administration: tenants and their keys. Whoever calls here has shown the admin key.
 
+use crate::NewToken;
 use continuo_domain::error::Violations;
 use continuo_domain::id::{ApiKeyId, OrganizationId, ProjectId};
 use continuo_domain::principal::{SCOPES_MAX, Scope};
@@ -7,12 +8,14 @@ use continuo_domain::session::{EnvironmentType, Tenant};
 use continuo_domain::text::bounded;
 use continuo_domain::{EnvironmentId, Result, Violation};
 use continuo_ports::environments::{ApiKey, Environment};
-use continuo_ports::{Clock, Environments, Ids, KeyRing};
+use continuo_ports::{Clock, Environments, Ids, KeyRing, Tokens};
 use std::sync::Arc;
 use tracing::info;
 
 /// How long a root key counts after it was replaced: 24 hours.
 pub const ROTATED_KEY_MS: u64 = 86_400_000;
+/// Life of an environment's token that does not say: 1 hour. A tool gets one for a conversation and never a second.
+pub const ENVIRONMENT_TOKEN_MS_DEFAULT: u64 = 3_600_000;
 /// Longest name of an environment or a key, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -21,6 +24,7 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct Administration {
     environments: Arc<dyn Environments>,
     key_ring: Arc<dyn KeyRing>,
+    tokens: Arc<dyn Tokens>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
@@ -52,10 +56,11 @@ impl Administration {
     pub fn new(
         environments: Arc<dyn Environments>,
         key_ring: Arc<dyn KeyRing>,
+        tokens: Arc<dyn Tokens>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        Self { environments, key_ring, clock, ids }
+        Self { environments, key_ring, tokens, clock, ids }
     }
 
     /// All environments, oldest first.
@@ -128,6 +133,15 @@ impl Administration {
         self.key_ring.invalidate();
         info!(environment.id = %environment, api_key.id = %key, "key revoked");
         Ok(())
+    }
+
+    /// A public token of an environment, with any scopes.
+    pub async fn create_environment_token(&self, environment: &EnvironmentId, new: NewToken) -> Result<String> {
+        let environment = self.environment(environment).await?.tenant.environment;
+        let token = new.of(environment.clone(), self.clock.now(), ENVIRONMENT_TOKEN_MS_DEFAULT)?;
+        let token = self.tokens.mint_public(token).await?;
+        info!(environment.id = %environment, "token made with the admin key");
+        Ok(token)
     }
 
     async fn environment(&self, id: &EnvironmentId) -> Result<Environment> {

@@ -33,7 +33,7 @@ mod waits;
 mod work;
 
 pub use access::ChannelTarget;
-pub use admin::{Administration, NewApiKey, NewEnvironment, ROTATED_KEY_MS};
+pub use admin::{Administration, ENVIRONMENT_TOKEN_MS_DEFAULT, NewApiKey, NewEnvironment, ROTATED_KEY_MS};
 pub use append_record::{AppendRequest, Boot};
 pub use attach::{Attach, Attached};
 pub use blobs::{BlobTarget, Blobs, RunValue, SignedUrl, Upload};

@@ -31,33 +31,36 @@ pub struct NewToken {
     pub realtime: Option<Json>,
 }
 
+impl NewToken {
+    /// The same for an environment, if there can be such a token.
+    pub(crate) fn of(self, environment: EnvironmentId, now: Timestamp, life_ms: u64) -> Result<NewPublicToken> {
+        let Self { scopes, expires_at, one_time_use, realtime } = self;
+        if !(1..=SCOPES_MAX).contains(&scopes.len()) {
+            return Err(Violation::new("scopes", "must hold 1 to 256 scopes").into());
+        }
+        let expires_at = expires_at.unwrap_or(now.plus_ms(life_ms));
+        if expires_at <= now || expires_at > now.plus_ms(PUBLIC_TOKEN_MS_MAX) {
+            return Err(Violation::new("expires_at", "must lie in the next 30 days").into());
+        }
+        if realtime.as_ref().is_some_and(|json| json.as_str().len() > REALTIME_BYTES_MAX) {
+            return Err(Violation::new("realtime_json", "is longer than 4096 bytes").into());
+        }
+        Ok(NewPublicToken { environment, scopes, session: None, expires_at, one_time_use, realtime })
+    }
+}
+
 impl Core {
     /// A public token with at most what the asking key has.
     pub async fn create_public_token(&self, caller: &Principal, new: NewToken) -> Result<String> {
         if !caller.has_secret_key() {
             return Err(Error::PermissionDenied);
         }
-        if !(1..=SCOPES_MAX).contains(&new.scopes.len()) {
-            return Err(Violation::new("scopes", "must hold 1 to 256 scopes").into());
-        }
-        let now = self.now();
-        let expires_at = new.expires_at.unwrap_or(now.plus_ms(PUBLIC_TOKEN_MS_DEFAULT));
-        if expires_at <= now || expires_at > now.plus_ms(PUBLIC_TOKEN_MS_MAX) {
-            return Err(Violation::new("expires_at", "must lie in the next 30 days").into());
-        }
-        let denied = caller.denied_of(&new.scopes);
+        let token = new.of(caller.environment.clone(), self.now(), PUBLIC_TOKEN_MS_DEFAULT)?;
+        let denied = caller.denied_of(&token.scopes);
         if !denied.is_empty() {
             return Err(Error::ScopesExceedKey(denied));
         }
-        if new.realtime.as_ref().is_some_and(|json| json.as_str().len() > REALTIME_BYTES_MAX) {
-            return Err(Violation::new("realtime_json", "is longer than 4096 bytes").into());
-        }
-        let NewToken { scopes, one_time_use, realtime, .. } = new;
-        let environment = caller.environment.clone();
-        self.ports
-            .tokens
-            .mint_public(NewPublicToken { environment, scopes, session: None, expires_at, one_time_use, realtime })
-            .await
+        self.ports.tokens.mint_public(token).await
     }
 
     /// A token of the server's own making for one purpose.

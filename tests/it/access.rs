@@ -26,6 +26,7 @@ fn body(row: &Row<'_>, world: &World) -> String {
         ("POST", "duration") => json!({ "date": "2020-01-01T00:00:00.000Z" }),
         ("POST", "records") => json!({ "records": [{ "body": "x" }] }),
         ("POST", "public-tokens") => json!({ "scopes": ["read:sessions:mine"] }),
+        ("POST", "jwt") => json!({ "claims": { "scopes": ["read:sessions:mine"] } }),
         ("POST" | "PUT" | "PATCH", _) => json!({}),
         _ => return String::new(),
     };
@@ -92,6 +93,7 @@ impl World {
             ("strm", node.rest_as(put.header("x-s2-access-token").unwrap())),
             ("late", node.rest_as(&token::expired(&["admin"]))),
             ("none", Rest::new(&node.url, None)),
+            ("oper", node.rest_as("admin")),
         ]);
         let made = root.post("/api/v1/waitpoints/tokens", "{}").await.json();
         let waitpoint = made["id"].as_str().unwrap().to_owned();

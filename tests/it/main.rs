@@ -11,6 +11,7 @@ mod legacy_names;
 mod lists;
 mod named_channels;
 mod one_port;
+mod personal_token;
 mod races;
 mod readme;
 mod resume;

@@ -1,6 +1,7 @@
 //! The JSON routes.
 
 pub(crate) mod metadata;
+pub(crate) mod personal;
 pub(crate) mod presign;
 pub(crate) mod replay;
 pub(crate) mod run_json;

@@ -51,7 +51,7 @@ fn create_request(body: &RawValue) -> Result<CreatePublicTokenRequest, Failure> 
 }
 
 /// A duration from now, or the second it ends at.
-fn expires_at(object: &Object<'_>) -> Option<prost_types::Timestamp> {
+pub(super) fn expires_at(object: &Object<'_>) -> Option<prost_types::Timestamp> {
     const NAME: &str = "expirationTime";
     let ms = match type_name(object.raw(NAME)?) {
         "number" => object.number(NAME).map(|seconds| (seconds * 1_000.0) as i64),

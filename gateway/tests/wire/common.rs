@@ -39,7 +39,7 @@ impl Answer {
 
 /// The gateway in front of a peer, as the composition root mounts it.
 pub(crate) fn gateway(peer: &Peer, options: Options) -> Router {
-    router(peer.clone(), options).fallback(not_found)
+    router(peer.clone(), peer.clone(), options).fallback(not_found)
 }
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {

@@ -5,6 +5,7 @@ mod blobs;
 mod common;
 mod errors;
 mod peer;
+mod personal;
 mod realtime;
 mod runs;
 mod sessions;

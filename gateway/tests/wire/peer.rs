@@ -8,8 +8,8 @@ use std::{
 };
 
 use continuo_proto::v1::{
-    blob_service_server::BlobService, channel_service_server::ChannelService, run_service_server::RunService,
-    session_service_server::SessionService, token_service_server::TokenService, *,
+    admin_service_server::AdminService, blob_service_server::BlobService, channel_service_server::ChannelService,
+    run_service_server::RunService, session_service_server::SessionService, token_service_server::TokenService, *,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -179,6 +179,18 @@ macro_rules! unary {
             Box::pin(async move { self.handle(request) })
         })*
     };
+}
+
+impl AdminService for Peer {
+    unary! {
+        list_environments(ListEnvironmentsRequest) -> ListEnvironmentsResponse;
+        create_environment(CreateEnvironmentRequest) -> CreateEnvironmentResponse;
+        rotate_root_key(RotateRootKeyRequest) -> RotateRootKeyResponse;
+        create_api_key(CreateApiKeyRequest) -> CreateApiKeyResponse;
+        list_api_keys(ListApiKeysRequest) -> ListApiKeysResponse;
+        revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyResponse;
+        create_environment_token(CreateEnvironmentTokenRequest) -> CreateEnvironmentTokenResponse;
+    }
 }
 
 impl SessionService for Peer {

@@ -1,6 +1,7 @@
 //! API keys as texts: how they look, how they are made, what is stored of them.
 //!
 //! `tr_dev_…`, `tr_stg_…`, `tr_prod_…`, `tr_preview_…` are root keys; `tr_dev_sk_…` and its like are additional keys.
+//! `tr_pat_…` is a person's own token, which is no key of any environment.
 
 use crate::random;
 use continuo_domain::Result;
@@ -27,6 +28,11 @@ pub fn new_additional_key(environment_type: EnvironmentType) -> Result<String> {
 /// A new name of a token: as hard to guess as a key.
 pub(crate) fn new_token_id() -> Result<String> {
     body()
+}
+
+/// A new personal token.
+pub fn new_personal_token() -> Result<String> {
+    Ok(format!("tr_pat_{}", body()?))
 }
 
 /// SHA-256 of a key. No salt and no stretching: keys are random, and a lookup by hash must be one index read.
@@ -70,6 +76,9 @@ mod tests {
         let body = additional.strip_prefix("tr_preview_sk_").unwrap();
         assert!(body.len() == 24 && body.bytes().all(|b| b.is_ascii_alphanumeric()));
         assert!(is_key(&root) && is_key(&additional));
+        let personal = new_personal_token().unwrap();
+        assert!(personal.starts_with("tr_pat_") && personal.len() == 31);
+        assert!(!is_key(&personal), "it opens no environment");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use continuo_domain::session::EnvironmentType;
 use continuo_domain::{EnvironmentId, Result, Violation};
 use continuo_ports::environments::{ApiKey, Environment};
 use continuo_proto::v1;
-use continuo_usecases::{NewApiKey, NewEnvironment};
+use continuo_usecases::{NewApiKey, NewEnvironment, NewToken};
 
 /// Reads an environment's id.
 pub(crate) fn parse_environment_id(text: &str) -> Result<EnvironmentId> {
@@ -35,6 +35,16 @@ pub(crate) fn parse_new_key(wire: v1::CreateApiKeyRequest) -> Result<NewApiKey> 
     found.finish()?;
     let environment = environment.ok_or_else(super::session::nothing_parsed)?;
     Ok(NewApiKey { environment, name: wire.name, scopes })
+}
+
+/// Reads a token of an environment that is asked for.
+pub(crate) fn parse_new_token(wire: v1::CreateEnvironmentTokenRequest) -> Result<(EnvironmentId, NewToken)> {
+    let mut found = Violations::new();
+    let environment = found.take(parse_environment_id(&wire.environment_id))?;
+    let asked = v1::CreatePublicTokenRequest { scopes: wire.scopes, expires_at: wire.expires_at, ..Default::default() };
+    let new = found.take(token::parse_new(asked))?;
+    found.finish()?;
+    environment.zip(new).ok_or_else(super::session::nothing_parsed)
 }
 
 /// Prints an environment.

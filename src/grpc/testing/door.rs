@@ -1,6 +1,6 @@
 //! Nobody gets in without a token, wherever there is a door.
 
-use super::harness::{ADMIN_KEY, Node, by, reason};
+use super::harness::{ADMIN_KEY, Node, bad_fields, by, reason};
 use axum::body::{Body, to_bytes};
 use continuo_proto::{FILE_DESCRIPTOR_SET, v1};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -97,6 +97,35 @@ async fn keys_are_made_rotated_and_revoked() {
     let revoke = v1::RevokeApiKeyRequest { environment_id, api_key_id };
     node.admin().revoke_api_key(by(ADMIN_KEY, revoke)).await.unwrap();
     assert_eq!(whoami(&key.secret).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn the_admin_key_makes_tokens_for_an_environment() {
+    let node = Node::start().await;
+    let environment_id = node.new_environment("second").await.environment.unwrap().id;
+    let ask = async |environment_id: &str, scopes: &[&str]| {
+        let request = v1::CreateEnvironmentTokenRequest {
+            environment_id: environment_id.into(),
+            scopes: scopes.iter().map(|&scope| scope.into()).collect(),
+            expires_at: None,
+        };
+        node.admin().create_environment_token(by(ADMIN_KEY, request)).await.map(|made| made.into_inner().token)
+    };
+    let token = ask(&environment_id, &["write:tasks", "read:runs"]).await.unwrap();
+    let who = node.tokens().authenticate(by(&token, v1::AuthenticateRequest {})).await.unwrap().into_inner();
+    assert_eq!((who.kind(), &who.environment_id), (v1::CredentialKind::PublicToken, &environment_id));
+    assert_eq!(who.scopes, ["write:tasks", "read:runs"]);
+
+    let refused = ask("second", &["read:runs", ""]).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), bad_fields(&refused)),
+        (Code::InvalidArgument, vec!["environment_id".into(), "scopes".into()])
+    );
+    for (id, scopes, field) in [("env_nowhere", &["read:runs"][..], "environment_id"), (&environment_id, &[], "scopes")]
+    {
+        let refused = ask(id, scopes).await.unwrap_err();
+        assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec![field.to_owned()]));
+    }
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ impl Node {
         let core = Core::new(ports, Settings::default(), stopping.clone());
         let blobs = Blobs::new(core.clone(), credentials.clone());
         let services = Services::new(core, blobs, tasks.clone());
-        let admin = Admin::new(Administration::new(sql, credentials, clock, ids), Some(ADMIN_KEY));
+        let admin = Admin::new(Administration::new(sql, credentials.clone(), credentials, clock, ids), Some(ADMIN_KEY));
         let Grpc { router, health } = router(services.clone(), admin, Limits::default()).await.unwrap();
         let mut node = Self { services, router, health, stopping, tasks, root_key: String::new(), _dir: dir };
         node.root_key = node.new_environment("dev").await.root_key;

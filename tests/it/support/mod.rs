@@ -63,6 +63,11 @@ impl TestNode {
         (self.url, self.node) = (node.url().to_owned(), Some(node));
     }
 
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.url, KEY).await
     }

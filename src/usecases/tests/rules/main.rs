@@ -13,6 +13,7 @@ mod create;
 mod create_access;
 mod delete;
 mod drain;
+mod environment_tokens;
 mod hand_over;
 mod list;
 mod part_ids;

@@ -270,7 +270,7 @@ test("open asks for nothing", async () => {
 });
 
 test("a route that is not provided says which", async () => {
-  const { status, body } = await new Client(server).call("POST", "/api/v1/projects/ref/dev/jwt", { json: {} });
+  const { status, body } = await new Client(server).call("POST", "/api/v1/projects/ref/branches", { json: {} });
   assert.equal(status, 404);
-  assert.equal(body.error, "POST /api/v1/projects/ref/dev/jwt is not provided by this server");
+  assert.equal(body.error, "POST /api/v1/projects/ref/branches is not provided by this server");
 });
