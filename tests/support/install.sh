@@ -20,6 +20,8 @@ install() {
     has_chromium || give_up "Chromium is needed; set CHROMIUM_BIN if it is not /usr/bin/chromium"
     install_python_clients
     install_node_packages tests/clients/node
+    # The SDK's command line tool is larger than the other packages together, so it has a folder of its own.
+    install_node_packages tests/clients/mcp
     install_node_packages tests/clients/browser
     install_s3_server
 }
