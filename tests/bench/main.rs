@@ -1,6 +1,6 @@
 //! What a client of the whole server sees, with the disk's own figures from the same run beside it.
 //!
-//! `cargo bench --bench server -- [delivery] [settled] [replay] [idle] [--sessions N]`; without a name all of them. Every figure is a
+//! `cargo bench --bench server -- [delivery] [direct] [settled] [replay] [idle] [--sessions N]`; without a name all of them. Every figure is a
 //! ratio or a difference to something measured in the same minute on the same disk. (`cargo test --bench server` runs it at a
 //! hundredth of the size, to see that it works.)
 
@@ -9,6 +9,7 @@
 mod support;
 
 mod delivery;
+mod direct;
 mod disk;
 mod idle;
 mod replay;
@@ -28,6 +29,9 @@ async fn main() {
     };
     if named("delivery") {
         delivery::run().await;
+    }
+    if named("direct") {
+        direct::run().await;
     }
     if named("settled") {
         settled::run().await;
