@@ -14,6 +14,7 @@ mod one_port;
 mod personal_token;
 mod races;
 mod readme;
+mod refusals;
 mod resume;
 mod sessions;
 mod settled;

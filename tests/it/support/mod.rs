@@ -6,6 +6,10 @@ pub(crate) mod token;
 pub(crate) mod worker;
 
 use self::rest::Rest;
+pub(crate) mod http;
+pub(crate) mod routes;
+pub(crate) mod tokens;
+
 use continuo::app::Node;
 use continuo::config::{Config, Mode};
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;
