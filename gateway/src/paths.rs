@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use crate::{
     error::Failure,
-    validate::{Issue, Step},
+    validate::{Issue, Step, unexpected},
 };
 
 pub(crate) const SESSIONS: &str = "/api/v1/sessions";
@@ -116,7 +116,7 @@ impl Params {
             "in" => Direction::In,
             "out" => Direction::Out,
             other => {
-                let message = format!("Invalid enum value. Expected 'in' | 'out', received '{other}'");
+                let message = unexpected("'in' | 'out'", other);
                 return Err(Failure::params(vec![Issue::new("invalid_enum_value", vec![Step::key("io")], message)]));
             }
         };

@@ -241,8 +241,7 @@ impl<'a> Object<'a> {
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
         if found.is_none() {
             let expected: Vec<String> = words.iter().map(|(word, _)| format!("'{word}'")).collect();
-            let message = format!("Invalid enum value. Expected {}, received '{given}'", expected.join(" | "));
-            self.issues.add("invalid_enum_value", self.path_to(name), message);
+            self.issues.add("invalid_enum_value", self.path_to(name), unexpected(&expected.join(" | "), &given));
         }
         found
     }
@@ -304,6 +303,16 @@ impl<'a> Object<'a> {
 
 fn number(raw: &RawValue) -> Option<f64> {
     raw.get().parse().ok().filter(|_| type_name(raw) == "number")
+}
+
+/// What is said of a word that is none of the expected ones. It is repeated only as far as shows what was meant.
+pub(crate) fn unexpected(expected: &str, given: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 100;
+    let shown = match given.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &given[..end]),
+        None => given.to_owned(),
+    };
+    format!("Invalid enum value. Expected {expected}, received '{shown}'")
 }
 
 /// What JavaScript would call the value's type, with null and array told apart.

@@ -10,6 +10,8 @@ mod gateway_alone;
 mod legacy_names;
 mod lists;
 mod named_channels;
+mod limits;
+mod malformed;
 mod one_port;
 mod personal_token;
 mod races;

@@ -26,7 +26,7 @@ use crate::{
     paths::Params,
     query::{self, Page, Query},
     time,
-    validate::{Issues, Object, type_name},
+    validate::{Issues, Object, type_name, unexpected},
 };
 
 pub(crate) async fn create<A: Api>(
@@ -107,7 +107,7 @@ fn filter(query: &Query) -> Result<SessionFilter, Failure> {
         "CLOSED" => Ok(SessionStatus::Closed.into()),
         "EXPIRED" => Ok(SessionStatus::Expired.into()),
         other => {
-            let message = format!("Invalid enum value. Expected 'ACTIVE' | 'CLOSED' | 'EXPIRED', received '{other}'");
+            let message = unexpected("'ACTIVE' | 'CLOSED' | 'EXPIRED'", other);
             Err(query::issue("invalid_enum_value", "filter[status]", message))
         }
     };

@@ -145,9 +145,7 @@ async fn of_two_reasons_the_earlier_one_is_told() {
     let parameter = |path: &str| ["{session}", "{run}", "{waitpoint}", "{task}"].into_iter().find(|p| path.contains(p));
     for route in json_routes() {
         let Some(parameter) = parameter(route.path) else { continue };
-        let mut path = route.path.to_owned();
-        path = path.replacen(parameter, "a%00b", 1);
-        path = Route { path: path.leak(), ..*route }.path(&world);
+        let path = route.path_with(&world, parameter, "a%00b");
         let request = Request { path, ..route.request(&world).header("Origin", ORIGIN) };
         let large = request.clone().header("Content-Length", "99999999").header("Expect", "100-continue").bare("");
         assert_refused(route.path, &large.send(&node.url).await, 413, &error("Request body too large"));

@@ -21,8 +21,7 @@ fn assert_place(what: &str, answer: &Answer, error: &str, parameter: &str) {
 
 /// The route's request with something else in place of a parameter.
 fn with_parameter(route: &Route, world: &World, parameter: &str, raw: &str) -> Request {
-    let path = route.path.replacen(parameter, "\u{1}", 1);
-    let path = Route { path: path.leak(), ..*route }.path(world).replace('\u{1}', raw);
+    let path = route.path_with(world, parameter, raw);
     Request { path, ..route.request(world).header("Origin", ORIGIN) }
 }
 
@@ -51,6 +50,20 @@ async fn a_parameter_that_cannot_be_read_is_named_on_every_route() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_long_word_is_repeated_in_part() {
+    let node = TestNode::start().await;
+    World::build(&node.url, KEY, "paths").await;
+    let word = "é".repeat(3_000);
+    let encoded = "%C3%A9".repeat(3_000);
+    for path in [format!("/realtime/v1/sessions/paths/{encoded}"), format!("/api/v1/sessions?filter[status]={encoded}")]
+    {
+        let answer = Request::new("GET", &path).bearer(KEY).send(&node.url).await;
+        let message = answer.json()["details"][0]["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with(&format!("received '{}…'", &word[..200])), "{message}");
     }
 }
 

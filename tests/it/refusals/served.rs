@@ -2,23 +2,10 @@
 
 use super::{ORIGIN, assert_readable, assert_refused};
 use crate::support::http::Request;
-use crate::support::routes::{ROUTES, World};
+use crate::support::routes::{ROUTES, Route, World};
 use crate::support::{KEY, TestNode};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// The methods of every path, as the tests know them. What answers GET answers HEAD.
-fn methods() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for route in ROUTES {
-        let known = methods.entry(route.path).or_default();
-        known.insert(route.method);
-        if route.method == "GET" {
-            known.insert("HEAD");
-        }
-    }
-    methods
-}
+use std::collections::BTreeSet;
 
 #[test]
 fn the_tests_know_every_path_of_the_gateway() {
@@ -26,7 +13,7 @@ fn the_tests_know_every_path_of_the_gateway() {
     let code = source.split("#[cfg(test)]").next().unwrap();
     let texts = code.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| line.split('"'));
     let served: BTreeSet<&str> = texts.filter(|text| text.starts_with('/')).collect();
-    assert_eq!(served, methods().into_keys().collect());
+    assert_eq!(served, ROUTES.iter().map(|route| route.path).collect());
 }
 
 #[tokio::test]
@@ -34,7 +21,7 @@ async fn a_wrong_method_is_told_the_right_ones_whoever_asks() {
     let node = TestNode::start().await;
     let world = World::build(&node.url, KEY, "served").await;
     for route in ROUTES {
-        let expected = &methods()[route.path];
+        let expected = Route::methods(route.path);
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW", "get"] {
             if expected.contains(method) {
                 continue;
@@ -48,7 +35,7 @@ async fn a_wrong_method_is_told_the_right_ones_whoever_asks() {
                 assert_refused(&what, &answer, 405, &json!({ "error": "Method not allowed" }));
             }
             let allowed: BTreeSet<&str> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
-            assert_eq!(allowed, *expected, "{what}");
+            assert_eq!(allowed, expected, "{what}");
         }
     }
 }

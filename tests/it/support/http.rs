@@ -144,6 +144,17 @@ pub(crate) async fn exchange(url: &str, bytes: Vec<u8>, is_head: bool, take: Tak
     answer.expect("answered in time")
 }
 
+/// Sends the bytes, says that there are no more, and takes what answer comes.
+pub(crate) async fn hang_up(url: &str, bytes: &[u8], is_head: bool) -> Option<Answer> {
+    let mut socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
+    // The server may have closed by then.
+    let _ = socket.write_all(bytes).await;
+    let _ = socket.shutdown().await;
+    let mut reader = BufReader::new(socket);
+    let answer = tokio::time::timeout(PATIENCE, read_answer(&mut reader, is_head, Take::Head)).await;
+    answer.expect("the connection ends in time")
+}
+
 /// One answer. `None` if there is none.
 pub(crate) async fn read_answer(
     reader: &mut (impl AsyncBufReadExt + Unpin),

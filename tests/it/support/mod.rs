@@ -7,6 +7,7 @@ pub(crate) mod worker;
 
 use self::rest::Rest;
 pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod routes;
 pub(crate) mod tokens;
 

@@ -2,6 +2,7 @@
 
 use super::http::{Answer, Request};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +107,24 @@ pub(crate) const ROUTES: &[Route] = &[
 impl Route {
     /// The path about the things of a world.
     pub(crate) fn path(&self, world: &World) -> String {
+        self.fill(self.path, world)
+    }
+
+    /// As [`Route::path`], with this text where a parameter stands.
+    pub(crate) fn path_with(&self, world: &World, parameter: &str, raw: &str) -> String {
+        // Marked first, so that what is put in is not filled in turn.
+        self.fill(&self.path.replacen(parameter, "\u{1}", 1), world).replace('\u{1}', raw)
+    }
+
+    fn fill(&self, path: &str, world: &World) -> String {
         let token = if self.method == "PUT" { &world.put_url } else { &world.get_url };
-        self.path.replace("/blobs/{token}", token).replace("{io}", self.io).replace("{*packet}", "a/b").fill(world)
+        path.replace("/blobs/{token}", token).replace("{io}", self.io).replace("{*packet}", "a/b").fill(world)
+    }
+
+    /// The methods of a path, as the tests know them. What answers GET answers HEAD.
+    pub(crate) fn methods(path: &str) -> BTreeSet<&'static str> {
+        let known = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method);
+        known.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] }).collect()
     }
 
     /// The body, if the route reads one.
