@@ -70,7 +70,7 @@ fn messages(body: Arc<Mutex<Body>>) -> impl Stream<Item = Result<PutBlobRequest,
 pub(crate) async fn get<A: Api>(State(gateway): State<Gateway<A>>, params: Params) -> Result<Response, Failure> {
     let bearer = url_bearer(&params.get("token")?)?;
     let answer = gateway.api.get_blob(with_authorization(&bearer, GetBlobRequest {})).await;
-    let mut parts = Box::pin(answer.map_err(|s| Failure::of(&s, Route::Blob))?.into_inner());
+    let mut parts = Box::pin(answer.map_err(|s| Failure::of(&s, Route::Blob))?.into_inner().fuse());
     let first = parts.next().await.unwrap_or_else(|| Ok(GetBlobResponse::default()));
     let first = first.map_err(|s| Failure::of(&s, Route::Blob))?;
     // An error in the middle breaks the connection off: the length that was announced never comes.

@@ -30,7 +30,7 @@ pub(crate) async fn records<A: Api>(
     let after_seq_num = query.one("afterEventId").map(cursor).transpose()?;
     let request = caller.request(ListRecordsRequest { channel: Some(channel), after_seq_num });
     let refused = |status: Status| Failure::of(&status, Route::ReadChannel);
-    let mut batches = Box::pin(gateway.api.list_records(request).await.map_err(refused)?.into_inner());
+    let mut batches = Box::pin(gateway.api.list_records(request).await.map_err(refused)?.into_inner().fuse());
     // The first batch is awaited: until then a failure can still be told with a status.
     let first = batches.next().await.transpose().map_err(refused)?;
     Ok(json::bytes_response(StatusCode::OK, Body::from_stream(print(first, batches))))

@@ -18,7 +18,7 @@ impl Format {
     /// What a caller asks for.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let Some(value) = headers.get("s2-format") else { return Ok(Self::Raw) };
-        match value.to_str().unwrap_or_default().trim() {
+        match value.to_str().unwrap_or("?").trim() {
             "raw" | "json" | "" => Ok(Self::Raw),
             "base64" | "json-binsafe" => Ok(Self::Base64),
             _ => Err(Refusal::bad("bad_header", "S2-Format may be raw or base64")),
@@ -54,6 +54,7 @@ pub(super) fn parse(body: &[u8], format: Format) -> Result<ChannelAppend, Refusa
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with records")]
 struct Input {
     records: Vec<InputRecord>,
     match_seq_num: Option<u64>,
@@ -62,6 +63,7 @@ struct Input {
 
 /// The writer's own `timestamp` is not read, as everywhere.
 #[derive(Deserialize)]
+#[serde(expecting = "a record: an object with body and headers")]
 struct InputRecord {
     #[serde(default)]
     headers: Vec<InputHeader>,
@@ -70,6 +72,7 @@ struct InputRecord {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a header: a name and a value")]
 struct InputHeader(String, String);
 
 /// Prints what an append did.

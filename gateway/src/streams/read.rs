@@ -75,6 +75,7 @@ async fn open<A: Api>(
         Err(status) => return Err(refused(gateway, stream, &status).await),
     };
     let events = Box::pin(read.take_until(gateway.options.stopping.clone().cancelled_owned()));
+    // Fused: a read that ends before it begins is asked once more by whoever prints it.
     let mut outputs = Box::pin(extent::bounded(events, extent).fuse());
     match outputs.next().await {
         Some(Ok(Output::Unwritten(tail))) => Err(Refusal::unwritten(tail)),

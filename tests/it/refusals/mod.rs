@@ -7,6 +7,7 @@ mod fields;
 mod paths;
 mod served;
 mod states;
+mod streams;
 
 use crate::support::http::Answer;
 use serde_json::Value;

@@ -104,6 +104,13 @@ pub(crate) const ROUTES: &[Route] = &[
     route!("GET" "/realtime/v1/sessions/{session}/channels/{channel}/{io}/records" "in" No),
 ];
 
+/// The stream API: a protocol of its own, with its own form of refusals.
+pub(crate) const STREAM_ROUTES: &[Route] = &[
+    route!("POST" "/v1/streams/{stream}/records" "out" Json(r#"{"records":[{"body":"b","headers":[["h","v"]]},{"body":"c"}]}"#, 8 * KIB * KIB)),
+    route!("GET" "/v1/streams/{stream}/records" "out" No),
+    route!("GET" "/v1/streams/{stream}/records/tail" "in" No),
+];
+
 impl Route {
     /// The path about the things of a world.
     pub(crate) fn path(&self, world: &World) -> String {
@@ -118,12 +125,14 @@ impl Route {
 
     fn fill(&self, path: &str, world: &World) -> String {
         let token = if self.method == "PUT" { &world.put_url } else { &world.get_url };
-        path.replace("/blobs/{token}", token).replace("{io}", self.io).replace("{*packet}", "a/b").fill(world)
+        let stream = format!("{}%2F{}", world.session_id, self.io);
+        let path = path.replace("/blobs/{token}", token).replace("{stream}", &stream);
+        path.replace("{io}", self.io).replace("{*packet}", "a/b").fill(world)
     }
 
     /// The methods of a path, as the tests know them. What answers GET answers HEAD.
     pub(crate) fn methods(path: &str) -> BTreeSet<&'static str> {
-        let known = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method);
+        let known = ROUTES.iter().chain(STREAM_ROUTES).filter(|route| route.path == path).map(|route| route.method);
         known.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] }).collect()
     }
 

@@ -19,7 +19,12 @@ pub(crate) async fn claims(world: &World) -> Value {
 
 /// Signed as clients sign for themselves.
 pub(crate) fn signed(key: &str, claims: &Value) -> String {
-    let text = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
+    signed_as("HS256", key, claims)
+}
+
+/// The same signature, with this algorithm in the header.
+pub(crate) fn signed_as(algorithm: &str, key: &str, claims: &Value) -> String {
+    let text = format!("{}.{}", part(&json!({ "alg": algorithm, "typ": "JWT" })), part(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
     mac.update(text.as_bytes());
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
