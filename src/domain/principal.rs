@@ -8,8 +8,8 @@ use std::fmt;
 
 /// Most scopes a token may ask for.
 pub const SCOPES_MAX: usize = 256;
-/// Longest scope, in bytes.
-pub const SCOPE_BYTES_MAX: usize = 1_024;
+/// Longest scope, in bytes: the longest external id with a channel's name behind it fits.
+pub const SCOPE_BYTES_MAX: usize = 2_048;
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Scope {
     pub fn parse(text: &str) -> Result<Self, Violation> {
         match text {
             "" => Err(Violation::new("scopes", "holds an empty scope")),
-            t if t.len() > SCOPE_BYTES_MAX => Err(Violation::new("scopes", "holds a scope longer than 1024 bytes")),
+            t if t.len() > SCOPE_BYTES_MAX => Err(Violation::new("scopes", "holds a scope longer than 2048 bytes")),
             t => Ok(Self(t.to_owned())),
         }
     }

@@ -46,11 +46,11 @@ impl RunService for Services {
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let list = convert::parse_list(request.into_inner()).map_err(of_error)?;
+        let list = convert::parse_list(&caller.environment, request.into_inner()).map_err(of_error)?;
         let page = self.core.list_runs(&caller, list.filter, list.session.as_ref(), &list.from, list.page_size).await;
         let page = page.map_err(of_error)?;
         let now = self.core.now();
-        let (next_page_token, previous_page_token) = page_token::runs(&page);
+        let (next_page_token, previous_page_token) = page_token::runs(&caller.environment, &page);
         Ok(Response::new(v1::ListRunsResponse {
             runs: page.rows.iter().map(|run| convert::print_in_list(run, now)).collect(),
             next_page_token,
@@ -164,10 +164,11 @@ impl RunService for Services {
     ) -> Result<Response<v1::ListWaitpointsResponse>, Status> {
         let caller = self.principal(&request).await?;
         let size = page_size(request.get_ref().page_size, PAGE_SIZE_DEFAULT).map_err(of_error)?;
-        let from = page_token::parse_waitpoints(&request.get_ref().page_token).map_err(of_error)?;
+        let token = &request.get_ref().page_token;
+        let from = page_token::parse_waitpoints(&caller.environment, token).map_err(of_error)?;
         let filter = waitpoint::parse_filter(request.into_inner()).map_err(of_error)?;
         let page = self.core.list_waitpoints(&caller, &filter, &from, size).await.map_err(of_error)?;
-        let (next_page_token, previous_page_token) = page_token::waitpoints(&page);
+        let (next_page_token, previous_page_token) = page_token::waitpoints(&caller.environment, &page);
         Ok(Response::new(v1::ListWaitpointsResponse {
             waitpoints: page.rows.iter().map(|row| self.print_for_callers(row)).collect(),
             next_page_token,

@@ -41,9 +41,9 @@ impl SessionService for Services {
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let caller = self.principal(&request).await?;
-        let list = convert::parse_list(request.into_inner()).map_err(of_error)?;
+        let list = convert::parse_list(&caller.environment, request.into_inner()).map_err(of_error)?;
         let page = self.core.list_sessions(&caller, list).await.map_err(of_error)?;
-        Ok(Response::new(convert::print_page(&page, self.core.now())))
+        Ok(Response::new(convert::print_page(&caller.environment, &page, self.core.now())))
     }
 
     async fn count_sessions(

@@ -7,7 +7,7 @@ use continuo_domain::principal::Principal;
 use continuo_domain::run::{ATTEMPTS_DEFAULT, Debounce, KeyScope, MetadataOperation, MetadataUpdate, MetadataVerb};
 use continuo_domain::run::{NewRun, Run, RunError, RunStatus, UserKey};
 use continuo_domain::session::{Json, MACHINES, SessionRef};
-use continuo_domain::{Result, RunId, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Result, RunId, Timestamp, Violation};
 use continuo_ports::run_store::{PageFrom, RunFilter};
 use continuo_proto::v1;
 use continuo_usecases::TriggeredBy;
@@ -163,13 +163,13 @@ pub(crate) struct ListRuns {
 }
 
 /// Reads a list.
-pub(crate) fn parse_list(wire: v1::ListRunsRequest) -> Result<ListRuns> {
+pub(crate) fn parse_list(environment: &EnvironmentId, wire: v1::ListRunsRequest) -> Result<ListRuns> {
     let mut found = Violations::new();
     let statuses = found.take(parse_statuses(&wire.statuses))?.unwrap_or_default();
     let asked = wire.session.as_deref().map(|text| session::parse_ref("session", text)).transpose();
     let session = found.take(asked)?.flatten();
     let size = found.take(page_size(wire.page_size, PAGE_SIZE_DEFAULT))?.unwrap_or(PAGE_SIZE_DEFAULT);
-    let from = found.take(page_token::parse_runs(&wire.page_token))?.unwrap_or_default();
+    let from = found.take(page_token::parse_runs(environment, &wire.page_token))?.unwrap_or_default();
     let parent = wire.parent_run_id.as_deref().map(|id| parse_id_in("parent_run_id", id));
     let filter = RunFilter {
         statuses,

@@ -9,7 +9,7 @@ use continuo_domain::session::{
     TASK_CHARS_MAX, TYPE_CHARS_MAX, TriggerConfig, check_tags,
 };
 use continuo_domain::text::bounded;
-use continuo_domain::{Result, SessionId, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp, Violation};
 use continuo_proto::v1;
 use continuo_usecases::{CreateSession, EndAndContinue, ListSessions, SessionPage};
 
@@ -107,11 +107,11 @@ pub(crate) fn parse_patch(value: Option<v1::Session>, mask: Option<prost_types::
 }
 
 /// Reads a list.
-pub(crate) fn parse_list(wire: v1::ListSessionsRequest) -> Result<ListSessions> {
+pub(crate) fn parse_list(environment: &EnvironmentId, wire: v1::ListSessionsRequest) -> Result<ListSessions> {
     let mut found = Violations::new();
     let filter = found.take(parse_filter(wire.filter))?;
     let size = found.take(page_size(wire.page_size, PAGE_SIZE_DEFAULT))?;
-    let from = found.take(page_token::parse_sessions(&wire.page_token))?;
+    let from = found.take(page_token::parse_sessions(environment, &wire.page_token))?;
     let direction = found.take(page_direction(wire.page_direction))?;
     found.finish()?;
     let (Some(filter), Some(page_size), Some(from), Some(direction)) = (filter, size, from, direction) else {
@@ -187,11 +187,13 @@ pub(crate) fn print(row: &Session, now: Timestamp) -> v1::Session {
 }
 
 /// Prints a page.
-pub(crate) fn print_page(page: &SessionPage, now: Timestamp) -> v1::ListSessionsResponse {
+pub(crate) fn print_page(environment: &EnvironmentId, page: &SessionPage, now: Timestamp) -> v1::ListSessionsResponse {
+    let older = |position| page_token::older_sessions(environment, position);
+    let newer = |position| page_token::newer_sessions(environment, position);
     v1::ListSessionsResponse {
         sessions: page.sessions.iter().map(|row| print_in_list(row, now)).collect(),
-        next_page_token: page.next.as_ref().map(page_token::older_sessions).unwrap_or_default(),
-        previous_page_token: page.previous.as_ref().map(page_token::newer_sessions).unwrap_or_default(),
+        next_page_token: page.next.as_ref().map(older).unwrap_or_default(),
+        previous_page_token: page.previous.as_ref().map(newer).unwrap_or_default(),
     }
 }
 

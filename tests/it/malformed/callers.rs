@@ -3,8 +3,8 @@
 use super::Cases;
 use crate::support::http::Request;
 use crate::support::routes::Callers;
-use crate::support::tokens::{signed, unsigned};
-use serde_json::{Value, json};
+use crate::support::token::{ENVIRONMENT, signed, unsigned};
+use serde_json::json;
 
 pub(super) fn add(cases: &mut Cases<'_>) {
     if cases.route.callers == Callers::UrlHolders {
@@ -88,7 +88,7 @@ fn tokens(cases: &mut Cases<'_>) {
 /// Signed with the right key, and wrong all the same.
 fn claims(cases: &mut Cases<'_>) {
     let good = json!({ "iss": "https://id.trigger.dev", "aud": "https://api.trigger.dev", "pub": true, "iat": 1,
-        "sub": cases.environment(), "exp": 4_000_000_000_u64, "scopes": ["admin"] });
+        "sub": ENVIRONMENT, "exp": 4_000_000_000_u64, "scopes": ["admin"] });
     let key = cases.kept.key.clone();
     let mut wrong = Vec::new();
     for (name, values) in [
@@ -114,16 +114,6 @@ fn claims(cases: &mut Cases<'_>) {
     cases.denied("no algorithm", &request);
     let request = with(cases, format!("Bearer {}", signed("", &good)).as_bytes());
     cases.denied("signed with nothing", &request);
-}
-
-impl Cases<'_> {
-    /// The environment that the kept world's tokens name.
-    fn environment(&self) -> Value {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        let payload = self.kept.token.split('.').nth(1).unwrap();
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
-        claims["sub"].clone()
-    }
 }
 
 fn urls(cases: &mut Cases<'_>) {

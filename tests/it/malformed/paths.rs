@@ -51,9 +51,18 @@ pub(super) fn add(cases: &mut Cases<'_>) {
 fn parameters(cases: &mut Cases<'_>) {
     let long = "n".repeat(20_000);
     let wide = "%F0%9F%98%80".repeat(3_000);
-    for parameter in
-        ["{session}", "{run}", "{waitpoint}", "{task}", "{channel}", "{io}", "{*packet}", "{token}", "{stream}"]
-    {
+    for parameter in [
+        "{session}",
+        "{run}",
+        "{waitpoint}",
+        "{task}",
+        "{channel}",
+        "{io}",
+        "{*packet}",
+        "{token}",
+        "{stream}",
+        "{field}",
+    ] {
         if !cases.route.path.contains(parameter) {
             continue;
         }

@@ -4,7 +4,7 @@
 use super::{ORIGIN, assert_readable, assert_refused};
 use crate::support::http::{Request, Take, exchange};
 use crate::support::routes::{Callers, ROUTES, Route, World};
-use crate::support::tokens::{claims, signed, unsigned};
+use crate::support::token::{claims, signed, signed_as, unsigned};
 use crate::support::{KEY, OTHER_KEY, TestNode};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn forbidden() -> Value {
 async fn nobody_known_is_401_on_every_route_before_the_body_is_read() {
     let node = TestNode::start().await;
     let world = World::build(&node.url, KEY, "callers").await;
-    let good = claims(&world).await;
+    let good = claims(&["read:sessions:callers", "write:sessions:callers"], 600);
     let with = |change: fn(&mut Value)| {
         let mut claims = good.clone();
         change(&mut claims);
@@ -41,6 +41,9 @@ async fn nobody_known_is_401_on_every_route_before_the_body_is_read() {
         ("another issuer", Some(with(|c| c["iss"] = json!("https://evil.example"))), no_token),
         ("another audience", Some(with(|c| c["aud"] = json!("https://evil.example"))), no_token),
         ("another key", Some(signed(OTHER_KEY, &good)), no_token),
+        ("another algorithm", Some(signed_as("HS384", KEY, &good)), no_token),
+        ("an algorithm with two keys", Some(signed_as("RS256", KEY, &good)), no_token),
+        ("no algorithm but a signature", Some(signed_as("none", KEY, &good)), no_token),
         ("no algorithm", Some(unsigned(&good)), no_token),
         ("cut short", Some(with(|_| {}).trim_end_matches(|c| c != '.').to_owned() + "AAAA"), no_token),
         ("no such environment", Some(with(|c| c["sub"] = json!("nowhere"))), nobody),
@@ -62,6 +65,21 @@ async fn nobody_known_is_401_on_every_route_before_the_body_is_read() {
             }
             assert_readable(&what, &answer);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_usable_scopes_may_nothing() {
+    let node = TestNode::start().await;
+    World::build(&node.url, KEY, "callers").await;
+    let mut claims = claims::<&str>(&[], 600);
+    for scopes in
+        [json!(null), json!([]), json!([""]), json!(["read"]), json!(["nonsense"]), json!(["READ:ALL"]), json!([":::"])]
+    {
+        claims["scopes"] = scopes;
+        let request = Request::new("GET", "/api/v1/sessions/callers").bearer(&signed(KEY, &claims));
+        let answer = request.header("Origin", ORIGIN).send(&node.url).await;
+        assert_refused(&claims["scopes"].to_string(), &answer, 403, &forbidden());
     }
 }
 

@@ -64,6 +64,8 @@ async fn of_a_create() {
         (create(json!({ "externalId": "  " })), r#"is empty at "externalId""#),
         (create(json!({ "externalId": long(257) })), r#"is longer than 256 characters at "externalId""#),
         (create(json!({ "externalId": "a\nb" })), r#"holds control characters at "externalId""#),
+        (create(json!({ "type": "a\u{7f}b" })), r#"holds control characters at "type""#),
+        (create(json!({ "taskIdentifier": "a\u{85}b" })), r#"holds control characters at "taskIdentifier""#),
         (create(json!({ "tags": ["a\u{0}b"] })), r#"holds control characters at "tags.0""#),
     ];
     for (body, text) in rows {
@@ -93,6 +95,23 @@ async fn of_a_create() {
         assert!(answer.status == 400 && said.starts_with("Validation error: "), "{body}: {said}");
         assert!(said.contains(&format!(r#" at "{path}""#)), "{body}: {said}");
     }
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_caller_is_not_judged() {
+    let node = TestNode::start().await;
+    let metadata = json!({ "text": "a\u{0}b\u{1}", "__proto__": { "a": 1 }, "": [] });
+    let made = send(&node, "POST", "/api/v1/sessions", &create(json!({ "metadata": metadata }))).await;
+    assert_eq!((made.status, &made.json()["metadata"]), (201, &metadata));
+    for query in ["filter[createdAt][period]=soon", "filter[nothing]=x&utterly=unknown", "page[after]="] {
+        let answer = send(&node, "GET", &format!("/api/v1/sessions?{query}"), &json!({})).await;
+        assert_eq!(answer.status, 200, "{query}");
+    }
+    // Half of a surrogate pair is JSON, and no text.
+    let body = create(json!({ "type": "MARK" })).to_string().replace("MARK", "\\ud800");
+    let request = Request::new("POST", "/api/v1/sessions").bearer(KEY).header("Origin", ORIGIN).body(body);
+    let text = r#"Validation error: Not valid Unicode at "type""#;
+    assert_refused("a half", &request.send(&node.url).await, 400, &json!({ "error": text }));
 }
 
 #[tokio::test]

@@ -1,16 +1,14 @@
 //! A real node in this process, on a free port and a directory of its own, and clients of it.
 
+pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod rest;
+pub(crate) mod routes;
 pub(crate) mod s3_server;
 pub(crate) mod token;
 pub(crate) mod worker;
 
 use self::rest::Rest;
-pub(crate) mod http;
-pub(crate) mod process;
-pub(crate) mod routes;
-pub(crate) mod tokens;
-
 use continuo::app::Node;
 use continuo::config::{Config, Mode};
 use continuo_proto::v1::channel_service_client::ChannelServiceClient;

@@ -78,6 +78,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route!("GET" "/api/v1/runs" Anyone No),
     route!("GET" "/api/v3/runs/{run}" Anyone No),
     route!("POST" "/api/v2/runs/{run}/cancel" Anyone No),
+    route!("GET" "/api/v1/runs/{run}/packets/{field}" Anyone No),
     route!("GET" "/api/v1/runs/{run}/metadata" Anyone No),
     route!("PUT" "/api/v1/runs/{run}/metadata" Anyone Json(OPERATIONS, 8 * KIB * KIB)),
     route!("POST" "/api/v1/runs/{run}/tags" Anyone Json(r#"{"tags":["t"]}"#, 10 * KIB)),
@@ -187,6 +188,7 @@ impl Fill for String {
             .replace("{run}", &world.run)
             .replace("{waitpoint}", &world.waitpoint)
             .replace("{task}", "task")
+            .replace("{field}", "payload")
     }
 }
 

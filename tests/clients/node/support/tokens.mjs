@@ -1,18 +1,18 @@
-// Public tokens made by hand, the broken ones too.
+// Public tokens made by hand, as the SDK makes them.
 import { createHmac } from "node:crypto";
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 const now = () => Math.floor(Date.now() / 1000);
 
 /** What a client that signs for itself puts into a token. */
-export async function claimsOf(client) {
+async function claimsOf(client) {
   const answer = await client.call("POST", "/api/v1/auth/jwt/claims");
   if (answer.status !== 200) throw new Error(answer.text);
   return answer.body;
 }
 
-/** Signs with the key; `claims` and `header` override what a good token has. */
-export function sign(key, claims, header = {}) {
+/** Signs with the key; `claims` override what a good token has. */
+function sign(key, claims) {
   const payload = {
     iss: "https://id.trigger.dev",
     aud: "https://api.trigger.dev",
@@ -20,7 +20,7 @@ export function sign(key, claims, header = {}) {
     exp: now() + 600,
     ...claims,
   };
-  const text = `${part({ alg: "HS256", ...header })}.${part(payload)}`;
+  const text = `${part({ alg: "HS256" })}.${part(payload)}`;
   return `${text}.${createHmac("sha256", key).update(text).digest("base64url")}`;
 }
 
@@ -28,18 +28,3 @@ export function sign(key, claims, header = {}) {
 export async function scoped(client, ...scopes) {
   return sign(client.token, { ...(await claimsOf(client)), scopes });
 }
-
-/** `alg: none`, with the signature left out. */
-export function unsigned(claims) {
-  const payload = { iss: "https://id.trigger.dev", aud: "https://api.trigger.dev", iat: now(), exp: now() + 600, ...claims };
-  return `${part({ alg: "none" })}.${part(payload)}.`;
-}
-
-/** The same token with one more right in its payload and the old signature. */
-export function tampered(token) {
-  const [header, payload, signature] = token.split(".");
-  const claims = JSON.parse(Buffer.from(payload, "base64url"));
-  return `${header}.${part({ ...claims, scopes: ["admin"] })}.${signature}`;
-}
-
-export const secondsAgo = (n) => now() - n;
