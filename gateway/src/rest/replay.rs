@@ -25,7 +25,11 @@ pub(crate) async fn replay<A: Api>(
     params: Params,
     Capped(body): Capped<PAYLOAD_BYTES_MAX>,
 ) -> Result<Response, Failure> {
-    let request = caller.request(GetRunRequest { run_id: params.get("run")? });
+    let run_id = params.get("run")?;
+    let changes = body::json_or_empty_object(&body)?;
+    // Once on its own: what is wrong with it is told before the run is looked for.
+    changed(TriggerRunRequest::default(), changes)?;
+    let request = caller.request(GetRunRequest { run_id });
     let run = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?.into_inner().run;
     let run = run.unwrap_or_default();
     if run.session_id.is_some() {
@@ -34,7 +38,7 @@ pub(crate) async fn replay<A: Api>(
             "a run of a session is not replayed; end-and-continue starts its next one",
         ));
     }
-    let request = changed(again(run), body::json_or_empty_object(&body)?)?;
+    let request = changed(again(run), changes)?;
     let answer = gateway.api.trigger_run(caller.request(request)).await;
     let answer = answer.map_err(|s| Failure::of(&s, Route::Trigger))?.into_inner();
     Ok(json::response(StatusCode::OK, &json!({ "id": answer.run.unwrap_or_default().id })))

@@ -7,8 +7,11 @@ use crate::support::token::{ENVIRONMENT, signed, unsigned};
 use serde_json::json;
 
 pub(super) fn add(cases: &mut Cases<'_>) {
-    if cases.route.callers == Callers::UrlHolders {
-        return urls(cases);
+    match cases.route.callers {
+        Callers::UrlHolders => return urls(cases),
+        // Its token stands in the path, and is altered there.
+        Callers::CallbackHolders => return,
+        Callers::Anyone | Callers::Keys | Callers::Operator => {}
     }
     keys(cases);
     tokens(cases);

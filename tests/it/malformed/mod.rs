@@ -16,7 +16,7 @@ mod streams;
 
 use crate::support::http::{Answer, Request, Take, exchange, hang_up};
 use crate::support::process::ServerProcess;
-use crate::support::routes::{ROUTES, Route, STREAM_ROUTES, World};
+use crate::support::routes::{self, ROUTES, Route, World};
 use crate::support::{KEY, OTHER_KEY};
 use random::Random;
 use std::time::Duration;
@@ -117,7 +117,7 @@ async fn malformed_requests_are_refused_and_change_nothing() {
     let kept = World::build(&server.url, KEY, "kept").await;
     let mut before = stored::all_of(&kept).await;
     let mut found = Vec::new();
-    for (n, route) in ROUTES.iter().chain(STREAM_ROUTES).enumerate() {
+    for (n, route) in routes::all().enumerate() {
         let scratch = World::build(&server.url, OTHER_KEY, &format!("scratch-{n}")).await;
         let cases = cases(route, &kept, &scratch, Random::new(seed ^ n as u64));
         assert!(cases.len() >= CASES_MIN);

@@ -71,7 +71,7 @@ fn parameters(cases: &mut Cases<'_>) {
         let world = if may_be_new { cases.scratch } else { cases.kept };
         for name in NAMES.into_iter().chain([long.as_str(), wide.as_str()]) {
             let path = match parameter {
-                "{token}" => format!("/blobs/{name}"),
+                "{token}" if cases.route.callers == Callers::UrlHolders => format!("/blobs/{name}"),
                 _ => cases.route.path_with(world, parameter, name),
             };
             let request = Request { path, ..cases.route.request(world) };
@@ -85,7 +85,8 @@ fn parameters(cases: &mut Cases<'_>) {
 fn fixed_parts(cases: &mut Cases<'_>) {
     let (kept, scratch) = (cases.of_kept(), cases.of_scratch());
     // Behind a wildcard and in a signed URL any spelling may be a good one.
-    let is_free = cases.route.callers == Callers::UrlHolders || cases.route.path.contains("{*");
+    let has_signed_path = matches!(cases.route.callers, Callers::UrlHolders | Callers::CallbackHolders);
+    let is_free = has_signed_path || cases.route.path.contains("{*");
     for path in misspelled(if is_free { &scratch.path } else { &kept.path }) {
         let what = format!("the path {path}");
         // Here it is the parameter that gets longer, and is a name of its own.

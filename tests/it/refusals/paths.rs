@@ -156,6 +156,11 @@ async fn queries_name_what_is_wrong() {
         ] {
             assert_place(&format!("{path}?{query}"), &get(path, query).await, "Query Error", name);
         }
+        // The SDK's way back sends both to the other lists, where the way back counts.
+        if path != "/api/v1/sessions" {
+            assert_place(path, &get(path, "page[after]=a&page[before]=b").await, "Query Error", "page[before]");
+            continue;
+        }
         let both = get(path, "page[after]=a&page[before]=b").await;
         let text = "Cannot pass both page[after] and page[before] on the same request";
         let details = json!([{ "code": "custom", "path": ["page[after]"], "message": text }]);

@@ -2,7 +2,7 @@
 
 use super::{ORIGIN, assert_readable, assert_refused};
 use crate::support::http::Request;
-use crate::support::routes::{ROUTES, Route, STREAM_ROUTES, World};
+use crate::support::routes::{self, ROUTES, Route, World};
 use crate::support::{KEY, TestNode};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ fn the_tests_know_every_path_of_the_gateway() {
     // Under these stands a sentence about what is not there.
     let is_served = |text: &&str| text.starts_with('/') && !matches!(*text, "/v1" | "/v1/{*rest}");
     let served: BTreeSet<&str> = texts.filter(is_served).collect();
-    assert_eq!(served, ROUTES.iter().chain(STREAM_ROUTES).map(|route| route.path).collect());
+    assert_eq!(served, routes::all().map(|route| route.path).collect());
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_wrong_method_is_told_the_right_ones_whoever_asks() {
 async fn preflights_need_no_credentials_on_any_path() {
     let node = TestNode::start().await;
     let world = World::build(&node.url, KEY, "served").await;
-    let paths = ROUTES.iter().chain(STREAM_ROUTES).map(|route| route.path(&world));
+    let paths = routes::all().map(|route| route.path(&world));
     let others = ["/api/v1/schedules", "/", "/api/v1/sessions/", "/realtime/v1/sessions/%zz/in"].map(str::to_owned);
     for path in paths.chain(others) {
         let request = Request::new("OPTIONS", &path)

@@ -28,6 +28,9 @@ pub(crate) const KEY: &str = "tr_dev_0123456789abcdefghijklmn";
 /// The second environment's.
 pub(crate) const OTHER_KEY: &str = "tr_dev_nmlkjihgfedcba9876543210";
 
+/// The admin key in every test.
+pub(crate) const ADMIN_KEY: &str = "tr_pat_0123456789abcdefghijklmnopqrstuvwxyz0123";
+
 /// A node that stops with the test.
 pub(crate) struct TestNode {
     pub(crate) node: Option<Node>,

@@ -1,6 +1,6 @@
 //! The server as a process of its own, whose log a test can read.
 
-use super::{KEY, OTHER_KEY};
+use super::{ADMIN_KEY, KEY, OTHER_KEY};
 use std::fs::File;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ impl ServerProcess {
             .env("CONTINUO_DATA_DIR", dir.path().join("data"))
             .env("CONTINUO_DEV_SECRET_KEY", KEY)
             .env("CONTINUO_DEV_SECRET_KEY_2", OTHER_KEY)
+            .env("CONTINUO_ADMIN_KEY", ADMIN_KEY)
             .env("CONTINUO_LOG", "debug,hyper=info,h2=info,sqlx=info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

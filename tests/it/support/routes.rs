@@ -1,5 +1,6 @@
 //! Every REST route, each with a request that is accepted, and the things such requests are about.
 
+use super::ADMIN_KEY;
 use super::http::{Answer, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -13,6 +14,10 @@ pub(crate) enum Callers {
     Keys,
     /// Whoever has the signed URL.
     UrlHolders,
+    /// Whoever has the URL that completes a waitpoint.
+    CallbackHolders,
+    /// Whoever administers the server.
+    Operator,
 }
 
 /// What the body of a route is.
@@ -43,7 +48,7 @@ pub(crate) struct Route {
 }
 
 const KIB: usize = 1_024;
-const CREATE: &str = r#"{"type":"t","externalId":"{session}","taskIdentifier":"task","triggerConfig":{"basePayload":{"a":1},"machine":"micro","queue":"q","concurrency":["c"],"concurrencyKey":"k","tags":["t"],"maxAttempts":1,"maxDuration":9,"lockToVersion":"v","externalDeploymentId":"d","region":"r","idleTimeoutInSeconds":9,"ttl":"10m"},"tags":["a"],"metadata":{"m":1},"expiresAt":"2090-01-01T00:00:00.000Z"}"#;
+const CREATE: &str = r#"{"type":"t","externalId":"{session}","taskIdentifier":"task","triggerConfig":{"basePayload":{"a":1},"machine":"micro","queue":"q","concurrencyKey":"k","tags":["t"],"maxAttempts":1,"maxDuration":9,"lockToVersion":"v","externalDeploymentId":"d","region":"r","idleTimeoutInSeconds":9,"ttl":"10m"},"tags":["a"],"metadata":{"m":1},"expiresAt":"2090-01-01T00:00:00.000Z"}"#;
 const TRIGGER: &str = r#"{"payload":{"p":1},"context":{},"options":{"queue":{"name":"q","concurrencyLimit":3},"concurrencyKey":"k","priority":1,"machine":"micro","region":"r","lockToVersion":"v","maxAttempts":2,"maxDuration":9,"ttl":"1h","delay":"1h","idempotencyKeyTTL":"1h","tags":["t"],"metadata":{"m":1},"test":true,"payloadType":"application/json"}}"#;
 const OPERATIONS: &str = r#"{"metadata":{"a":1},"operations":[{"type":"set","key":"k","value":1},{"type":"append","key":"$.l.m","value":2},{"type":"increment","key":"n","value":3}]}"#;
 
@@ -81,6 +86,8 @@ pub(crate) const ROUTES: &[Route] = &[
     route!("GET" "/api/v1/runs/{run}/packets/{field}" Anyone No),
     route!("GET" "/api/v1/runs/{run}/metadata" Anyone No),
     route!("PUT" "/api/v1/runs/{run}/metadata" Anyone Json(OPERATIONS, 8 * KIB * KIB)),
+    route!("POST" "/api/v1/runs/{run}/reschedule" Anyone Json(r#"{"delay":"1h"}"#, 10 * KIB)),
+    route!("POST" "/api/v1/runs/{run}/replay" Anyone JsonOrNothing(r#"{"payload":{"p":2}}"#, 8 * KIB * KIB)),
     route!("POST" "/api/v1/runs/{run}/tags" Anyone Json(r#"{"tags":["t"]}"#, 10 * KIB)),
     route!("POST" "/api/v1/runs/{run}/session-streams/wait" Keys Json(r#"{"session":"{session}","io":"in","timeout":"1h","idempotencyKey":"k","idempotencyKeyTTL":"1h","tags":["t"],"lastSeqNum":99}"#, 10 * KIB)),
     route!("POST" "/engine/v1/runs/{run}/waitpoints/tokens/{waitpoint}/wait" Keys No),
@@ -104,6 +111,18 @@ pub(crate) const ROUTES: &[Route] = &[
     route!("POST" "/realtime/v1/sessions/{session}/channels/{channel}/{io}/append" "out" Text(KIB * KIB)),
     route!("GET" "/realtime/v1/sessions/{session}/channels/{channel}/{io}/records" "in" No),
 ];
+
+/// Those with credentials of their own, which keys are none of.
+pub(crate) const OTHER_ROUTES: &[Route] = &[
+    route!("POST" "/api/v1/waitpoints/tokens/{waitpoint}/callback/{token}" CallbackHolders Bytes),
+    route!("GET" "/api/v2/whoami" Operator No),
+    route!("POST" "/api/v1/projects/{project}/{environment}/jwt" Operator Json(r#"{"claims":{"scopes":["read:sessions:x"]},"expirationTime":"5m"}"#, 10 * KIB)),
+];
+
+/// Every route there is.
+pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(STREAM_ROUTES).chain(OTHER_ROUTES)
+}
 
 /// The stream API: a protocol of its own, with its own form of refusals.
 pub(crate) const STREAM_ROUTES: &[Route] = &[
@@ -133,7 +152,7 @@ impl Route {
 
     /// The methods of a path, as the tests know them. What answers GET answers HEAD.
     pub(crate) fn methods(path: &str) -> BTreeSet<&'static str> {
-        let known = ROUTES.iter().chain(STREAM_ROUTES).filter(|route| route.path == path).map(|route| route.method);
+        let known = all().filter(|route| route.path == path).map(|route| route.method);
         known.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] }).collect()
     }
 
@@ -173,7 +192,11 @@ impl Route {
     /// A request that is accepted.
     pub(crate) fn request(&self, world: &World) -> Request {
         let request = self.anonymous(world);
-        if self.callers == Callers::UrlHolders { request } else { request.bearer(&world.key) }
+        match self.callers {
+            Callers::UrlHolders | Callers::CallbackHolders => request,
+            Callers::Operator => request.bearer(ADMIN_KEY),
+            Callers::Anyone | Callers::Keys => request.bearer(&world.key),
+        }
     }
 }
 
@@ -189,6 +212,9 @@ impl Fill for String {
             .replace("{waitpoint}", &world.waitpoint)
             .replace("{task}", "task")
             .replace("{field}", "payload")
+            .replace("callback/{token}", &format!("callback/{}", world.callback))
+            .replace("{project}", "proj_dev")
+            .replace("{environment}", "dev")
     }
 }
 
@@ -204,6 +230,8 @@ pub(crate) struct World {
     pub(crate) token: String,
     pub(crate) run: String,
     pub(crate) waitpoint: String,
+    /// What completes it, behind `callback/` in its URL.
+    pub(crate) callback: String,
     /// Paths of signed URLs of the snapshot.
     pub(crate) put_url: String,
     pub(crate) get_url: String,
@@ -220,6 +248,7 @@ impl World {
             token: String::new(),
             run: String::new(),
             waitpoint: String::new(),
+            callback: String::new(),
             put_url: String::new(),
             get_url: String::new(),
         };
@@ -230,7 +259,9 @@ impl World {
         world.session_id = text(&made["id"]);
         world.token = text(&made["publicAccessToken"]);
         world.run = text(&made["runId"]);
-        world.waitpoint = text(&world.json("POST", "/api/v1/waitpoints/tokens", "{}").await["id"]);
+        let made = world.json("POST", "/api/v1/waitpoints/tokens", "{}").await;
+        (world.waitpoint, world.callback) = (text(&made["id"]), text(&made["url"]));
+        world.callback = world.callback.rsplit('/').next().unwrap().to_owned();
         for (method, field) in [("PUT", 0), ("GET", 1)] {
             let path = format!("/api/v1/sessions/{name}/snapshot-url");
             let signed = text(&world.json(method, &path, "").await["presignedUrl"]);
