@@ -320,7 +320,7 @@ impl Failure {
             R::StaleSnapshot => refuse(StatusCode::CONFLICT, said).retry(false),
             R::RunNotReady => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
             R::TaskNotFound if route == Route::Trigger => Self::error(StatusCode::NOT_FOUND, "Task not found"),
-            R::TaskNotFound | R::Unsupported => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
+            R::TaskNotFound => refuse(StatusCode::UNPROCESSABLE_ENTITY, said),
             R::WaitpointNotFound if route == Route::ReadWaitpoint => {
                 Self::error(StatusCode::NOT_FOUND, "Not found").retry(false)
             }

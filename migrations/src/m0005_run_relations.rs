@@ -31,7 +31,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn run_columns() -> [ColumnDef; 15] {
+fn run_columns() -> [ColumnDef; 16] {
     [
         text_null("external_deployment_id"),
         text_null("parent_run_id"),
@@ -40,6 +40,7 @@ fn run_columns() -> [ColumnDef; 15] {
         flag("parent_waits").default(false).to_owned(),
         text_null("batch_id"),
         text_null("bulk_action_id"),
+        text_null("limits"),
         text_null("user_key"),
         text_null("user_key_scope"),
         text_null("debounce_key"),

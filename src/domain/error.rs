@@ -194,14 +194,6 @@ pub enum Error {
         /// Milliseconds until the next boot may happen.
         retry_after_ms: u64,
     },
-    /// The request asks for something that this server does not have, and that must not be left out quietly.
-    #[error("{field} {problem}")]
-    Unsupported {
-        /// The field, in proto spelling.
-        field: &'static str,
-        /// What is missing, and what to do instead.
-        problem: &'static str,
-    },
     /// No such waitpoint in this environment.
     #[error("Waitpoint not found")]
     WaitpointNotFound,
@@ -278,7 +270,6 @@ pub enum Reason {
     BlobNotFound,
     BlobTooLarge,
     TranscriptUnreadable,
-    Unsupported,
     LimitExceeded,
     BackendUnavailable,
     OutcomeUnknown,
@@ -324,7 +315,6 @@ impl Error {
             Self::BlobNotFound => Reason::BlobNotFound,
             Self::BlobTooLarge { .. } => Reason::BlobTooLarge,
             Self::TranscriptUnreadable(_) => Reason::TranscriptUnreadable,
-            Self::Unsupported { .. } => Reason::Unsupported,
             Self::LimitExceeded { .. } => Reason::LimitExceeded,
             Self::Unavailable(_) => Reason::BackendUnavailable,
             Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,

@@ -82,7 +82,6 @@ fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
         Error::PartIdReused { seq_num } => Some(("seq_num", seq_num.to_string())),
         Error::StaleSnapshot { snapshot } => Some(("snapshot", snapshot.to_string())),
         Error::RunNotReady { status } => Some(("status", (*status).to_owned())),
-        Error::Unsupported { field, .. } => Some(("field", (*field).to_owned())),
         Error::BlobTooLarge { limit_bytes } => Some(("limit_bytes", limit_bytes.to_string())),
         Error::InvalidArgument(_)
         | Error::ExternalIdReserved(_)
@@ -125,11 +124,9 @@ fn code(reason: Reason) -> Code {
         | Reason::TaskNotFound
         | Reason::WaitpointNotFound
         | Reason::BlobNotFound => Code::NotFound,
-        Reason::SessionClosed
-        | Reason::SessionExpired
-        | Reason::RunNotReady
-        | Reason::TranscriptUnreadable
-        | Reason::Unsupported => Code::FailedPrecondition,
+        Reason::SessionClosed | Reason::SessionExpired | Reason::RunNotReady | Reason::TranscriptUnreadable => {
+            Code::FailedPrecondition
+        }
         Reason::SessionAlreadyClosed
         | Reason::SessionAlreadyExpired
         | Reason::ExternalIdTaken
@@ -176,7 +173,6 @@ fn wire_reason(reason: Reason) -> ErrorReason {
         Reason::BlobNotFound => ErrorReason::BlobNotFound,
         Reason::BlobTooLarge => ErrorReason::BlobTooLarge,
         Reason::TranscriptUnreadable => ErrorReason::TranscriptUnreadable,
-        Reason::Unsupported => ErrorReason::Unsupported,
         Reason::LimitExceeded => ErrorReason::LimitExceeded,
         Reason::BackendUnavailable => ErrorReason::BackendUnavailable,
         Reason::OutcomeUnknown => ErrorReason::OutcomeUnknown,

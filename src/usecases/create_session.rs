@@ -54,10 +54,6 @@ impl Core {
             return Err(Error::TaskNotFound);
         }
         let config = request.trigger_config.clone();
-        if !config.concurrency.is_empty() {
-            let problem = "names concurrency limits, and none are declared on this server; use concurrency_key";
-            return Err(Error::Unsupported { field: "trigger_config.concurrency", problem });
-        }
         let new = self.new_session(caller, request).await?;
         new.check()?;
         let Upserted { session, is_new } = self.ports.sessions.upsert(new, self.now()).await?;

@@ -65,6 +65,7 @@ fn again(run: Run) -> TriggerRunRequest {
         metadata_json: run.metadata_json,
         is_test: run.is_test,
         external_deployment_id: run.external_deployment_id,
+        limits_json: run.limits_json,
         ..Default::default()
     }
 }

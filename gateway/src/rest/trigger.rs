@@ -6,6 +6,7 @@ use continuo_proto::{
     v1::{Debounce, IdempotencyKeyOptions, TriggerRunRequest},
 };
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 
 use super::{deployment_id, run_json::STORED, token_headers};
@@ -19,6 +20,10 @@ use crate::{
     time,
     validate::{Issues, Object, type_name},
 };
+
+/// Most named limits, and most gates, that a run may ask for.
+const CONCURRENCY_MAX: usize = 2;
+const GATES_MAX: usize = 3;
 
 pub(crate) async fn trigger<A: Api>(
     State(gateway): State<Gateway<A>>,
@@ -75,21 +80,49 @@ fn request(task_identifier: String, body: &RawValue) -> Result<TriggerRunRequest
             scope: user.required_string("scope"),
         }),
         debounce: options.object("debounce").map(|debounce| self::debounce(&debounce)),
+        limits_json: limits(&options),
     };
-    let asked_for = ["gates", "concurrency"].into_iter().find(|name| has_entries(&options, name));
     issues.finish()?;
-    match asked_for {
-        Some(name) => Err(Failure::unsupported(&format!("options.{name}"), NO_LIMITS)),
-        None => Ok(request),
-    }
+    Ok(request)
 }
 
-/// What a run would hold a place in beside its own queue is declared with a deployment, and there are none.
-const NO_LIMITS: &str = "no concurrency limits are declared on this server; \
-                         use queue.concurrencyLimit, with concurrencyKey for one limit per key";
+/// A queue to pass beside the run's own.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Gate {
+    queue: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency_key: Option<String>,
+}
 
-fn has_entries(options: &Object<'_>, name: &str) -> bool {
-    options.raw(name).is_some_and(|raw| !matches!(raw.get(), "null" | "[]"))
+/// What a run asks for beside its own queue.
+#[derive(Serialize)]
+struct Limits {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    concurrency: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gates: Vec<Gate>,
+}
+
+fn limits(options: &Object<'_>) -> Option<String> {
+    let concurrency = options.string_or_strings("concurrency");
+    let gates = options.raw("gates").map_or_else(Vec::new, |raw| {
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| {
+            options.problem(
+                "gates",
+                "Expected an array of objects with queue and, if it splits the queue, concurrencyKey",
+            );
+            Vec::new()
+        })
+    });
+    if concurrency.len() > CONCURRENCY_MAX {
+        options.problem("concurrency", "Array must contain at most 2 element(s)");
+    }
+    if gates.len() > GATES_MAX {
+        options.problem("gates", "Array must contain at most 3 element(s)");
+    }
+    let asks_for_nothing = concurrency.is_empty() && gates.is_empty();
+    (!asks_for_nothing).then(|| serde_json::to_string(&Limits { concurrency, gates }).unwrap_or_default())
 }
 
 fn debounce(object: &Object<'_>) -> Debounce {

@@ -130,8 +130,7 @@ impl Refusal {
             | R::WaitpointNotFound
             | R::BlobNotFound
             | R::BlobTooLarge
-            | R::TranscriptUnreadable
-            | R::Unsupported => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "other", "Internal Server Error"),
+            | R::TranscriptUnreadable => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "other", "Internal Server Error"),
         };
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         Self { retry_after, ..refusal }

@@ -331,7 +331,7 @@ async fn trigger_reads_every_option() {
         r#"{"payload":{"z": 1.0},"context":{},"options":{"queue":{"name":"q","concurrencyLimit":2},"concurrencyKey":7,"priority":3,
             "machine":"micro","region":"eu","lockToVersion":"v","maxAttempts":3,"maxDuration":9.5,"ttl":"10m",
             "delay":"2030-01-01T00:00:00.000Z","idempotencyKey":"k","idempotencyKeyTTL":"30s","tags":"t","metadata":{"m": 1.0},
-            "test":true,"parentRunId":"run_0","gates":[],"concurrency":[],"payloadSize":10,"resumeParentOnCompletion":true,
+            "test":true,"parentRunId":"run_0","gates":[{"queue":"g"},{"queue":"h","concurrencyKey":"k"}],"concurrency":["a","b"],"payloadSize":10,"resumeParentOnCompletion":true,
             "externalDeploymentId":" d ","parentBatch":"batch_1","bulkActionId":"bulk_1",
             "idempotencyKeyOptions":{"key":"mine","scope":"run"},
             "debounce":{"key":"d","delay":"5s","mode":"trailing","maxDelay":"1m"}}}"#,
@@ -372,20 +372,27 @@ async fn trigger_reads_every_option() {
                 is_trailing: true,
                 max_delay_ms: Some(60_000)
             }),
+            limits_json: Some(
+                r#"{"concurrency":["a","b"],"gates":[{"queue":"g"},{"queue":"h","concurrencyKey":"k"}]}"#.into()
+            ),
         }
     );
+    let nothing = triggered(r#"{"options":{"gates":[],"concurrency":[]}}"#).await;
+    assert_eq!(nothing.limits_json, None);
 }
 
 #[tokio::test]
-async fn trigger_refuses_what_this_server_does_not_have() {
-    for name in ["gates", "concurrency"] {
-        let peer = Peer::key();
-        let body = format!(r#"{{"options":{{"{name}":["paid"]}}}}"#);
-        let answer = call(&peer, "POST", "/api/v1/tasks/t/trigger", &body).await;
-        assert_eq!(answer.status, 422);
-        let text = answer.json()["error"].as_str().unwrap().to_owned();
-        assert!(text.starts_with(&format!("options.{name}: no concurrency limits are declared")), "{text}");
-        assert!(peer.all::<TriggerRunRequest>().is_empty());
+async fn trigger_refuses_limits_and_gates_that_are_none() {
+    let peer = Peer::key();
+    for options in [
+        r#"{"gates":[{"queue":"a"},{"queue":"b"},{"queue":"c"},{"queue":"d"}]}"#,
+        r#"{"gates":[{}]}"#,
+        r#"{"gates":{"queue":"a"}}"#,
+        r#"{"concurrency":["a","b","c"]}"#,
+        r#"{"concurrency":7}"#,
+    ] {
+        let answer = call(&peer, "POST", "/api/v1/tasks/t/trigger", &format!(r#"{{"options":{options}}}"#)).await;
+        assert_eq!(answer.status, 400, "{options}: {}", answer.text());
     }
 }
 

@@ -10,6 +10,9 @@ use crate::time::Timestamp;
 use crate::waitpoint::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::{Result, error::Violations};
 
+/// Longest text of the limits that a run asks for.
+const LIMITS_JSON_BYTES_MAX: usize = 4_096;
+
 /// A run to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRun {
@@ -65,6 +68,8 @@ pub struct NewRun {
     pub batch: Option<String>,
     /// The bulk action that made it.
     pub bulk_action: Option<String>,
+    /// Named limits and gates it asks for, as a JSON object. What nobody has declared bounds nothing.
+    pub limits: Option<Json>,
     /// What its idempotency key was made of.
     pub user_key: Option<UserKey>,
     /// It gathers the triggers that follow closely.
@@ -163,6 +168,7 @@ impl NewRun {
             parent: None,
             batch: None,
             bulk_action: None,
+            limits: None,
             user_key: None,
             debounce: None,
         }
@@ -176,6 +182,7 @@ impl NewRun {
             session: Some(session.id.clone()),
             queue: config.queue.clone(),
             concurrency_key: config.concurrency_key.clone(),
+            limits: named_limits(&config.concurrency),
             machine: config.machine.clone(),
             region: config.region.clone(),
             lock_to_version: config.lock_to_version.clone(),
@@ -222,6 +229,9 @@ impl NewRun {
                 found.take(bounded(field, value, TASK_CHARS_MAX))?;
             }
         }
+        if self.limits.as_ref().is_some_and(|limits| limits.as_str().len() > LIMITS_JSON_BYTES_MAX) {
+            found.add("limits_json", "is longer than 4096 bytes");
+        }
         if let Some(key) = &self.user_key {
             found.take(bounded("idempotency_key_options.key", &key.key, IDEMPOTENCY_KEY_CHARS_MAX))?;
         }
@@ -234,6 +244,11 @@ impl NewRun {
         check_tags("tags", &self.tags, &mut found);
         found.finish()
     }
+}
+
+/// The names of limits as a run carries them.
+fn named_limits(names: &[String]) -> Option<Json> {
+    (!names.is_empty()).then(|| Json::trusted(serde_json::json!({ "concurrency": names }).to_string()))
 }
 
 /// The payload a session's run starts with: the base payload, the idle timeout, the session's id, and for a session that

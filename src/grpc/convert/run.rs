@@ -38,6 +38,8 @@ pub(crate) fn parse_trigger(
     let delay_until = debounce.as_ref().map(|debounce| now.plus_ms(debounce.delay_ms)).or(delay_until);
     let user_key = found.take(wire.idempotency_key_options.map(parse_user_key).transpose())?.flatten();
     let metadata = found.take(parse_metadata(wire.metadata_json))?.flatten();
+    let limits =
+        found.take(wire.limits_json.map(|text| Json::parse_object("limits_json", text)).transpose())?.flatten();
     let run = NewRun {
         id,
         environment: caller.environment.clone(),
@@ -65,6 +67,7 @@ pub(crate) fn parse_trigger(
         parent: None,
         batch: wire.batch_id,
         bulk_action: wire.bulk_action_id,
+        limits,
         user_key,
         debounce,
     };
@@ -257,6 +260,7 @@ pub(crate) fn print_in_list(run: &Run, now: Timestamp) -> v1::Run {
         parent_waits: run.spec.parent.as_ref().is_some_and(|p| p.waits),
         batch_id: run.spec.batch.clone(),
         bulk_action_id: run.spec.bulk_action.clone(),
+        limits_json: run.spec.limits.as_ref().map(|limits| limits.as_str().to_owned()),
         machine: run.spec.machine.clone(),
         region: run.spec.region.clone(),
         queue: run.queue(),

@@ -64,12 +64,6 @@ fn every_error() -> Vec<Expected> {
         (Error::BlobNotFound, Code::NotFound, "BLOB_NOT_FOUND", None),
         (Error::BlobTooLarge { limit_bytes: 5 }, Code::InvalidArgument, "BLOB_TOO_LARGE", Some(("limit_bytes", "5"))),
         (Error::TranscriptUnreadable("no"), Code::FailedPrecondition, "TRANSCRIPT_UNREADABLE", None),
-        (
-            Error::Unsupported { field: "x", problem: "is not there" },
-            Code::FailedPrecondition,
-            "UNSUPPORTED",
-            Some(("field", "x")),
-        ),
         (Error::LimitExceeded { what: "x", retry_after_ms: 20 }, Code::ResourceExhausted, "LIMIT_EXCEEDED", None),
         (Error::Unavailable(cause()), Code::Unavailable, "BACKEND_UNAVAILABLE", None),
         (Error::OutcomeUnknown(cause()), Code::Unknown, "OUTCOME_UNKNOWN", None),

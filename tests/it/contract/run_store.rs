@@ -112,6 +112,7 @@ pub(crate) async fn a_run_reads_back_as_it_was_made(rows: Rows) {
         parent: Some(Parent { run: id("p"), root: id("r"), depth: 2, waits: true }),
         batch: Some("batch_1".into()),
         bulk_action: Some("bulk_1".into()),
+        limits: Some(Json::trusted(r#"{"concurrency":["a"]}"#.into())),
         user_key: Some(UserKey { key: "mine".into(), scope: KeyScope::Attempt }),
         debounce: Some(Debounce { key: "d".into(), delay_ms: 500, is_trailing: true, max_delay_ms: Some(9_000) }),
         ..new_run("a")

@@ -81,7 +81,7 @@ async fn a_name_may_hold_anything() {
 async fn a_session_at_all_its_limits() {
     let node = TestNode::start().await;
     let tags = |chars: usize| (0..10).map(|n| format!("{n}{}", "é".repeat(chars - 1))).collect::<Vec<_>>();
-    let config = json!({ "basePayload": {}, "machine": "large-2x", "queue": "é".repeat(128),
+    let config = json!({ "basePayload": {}, "machine": "large-2x", "queue": "é".repeat(128), "concurrency": ["a".repeat(122), "b_-9"],
         "concurrencyKey": 12.50, "tags": tags(128), "maxAttempts": 10, "maxDuration": u32::MAX, "lockToVersion": "v".repeat(128),
         "externalDeploymentId": format!(" {} ", "d".repeat(128)), "region": "r".repeat(128), "idleTimeoutInSeconds": 3_600, "ttl": 0 });
     let all = json!({ "type": "é".repeat(64), "taskIdentifier": "😀".repeat(128), "tags": tags(128), "triggerConfig": config,
@@ -92,7 +92,7 @@ async fn a_session_at_all_its_limits() {
         assert_eq!(made[field], all[field], "{field}");
     }
     let stored = &made["triggerConfig"];
-    for field in ["queue", "tags", "maxAttempts", "maxDuration", "idleTimeoutInSeconds", "ttl"] {
+    for field in ["queue", "concurrency", "tags", "maxAttempts", "maxDuration", "idleTimeoutInSeconds", "ttl"] {
         assert_eq!(stored[field], config[field], "{field}");
     }
     assert_eq!((&stored["concurrencyKey"], &stored["externalDeploymentId"]), (&json!("12.5"), &json!("d".repeat(128))));

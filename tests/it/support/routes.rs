@@ -48,7 +48,7 @@ pub(crate) struct Route {
 }
 
 const KIB: usize = 1_024;
-const CREATE: &str = r#"{"type":"t","externalId":"{session}","taskIdentifier":"task","triggerConfig":{"basePayload":{"a":1},"machine":"micro","queue":"q","concurrencyKey":"k","tags":["t"],"maxAttempts":1,"maxDuration":9,"lockToVersion":"v","externalDeploymentId":"d","region":"r","idleTimeoutInSeconds":9,"ttl":"10m"},"tags":["a"],"metadata":{"m":1},"expiresAt":"2090-01-01T00:00:00.000Z"}"#;
+const CREATE: &str = r#"{"type":"t","externalId":"{session}","taskIdentifier":"task","triggerConfig":{"basePayload":{"a":1},"machine":"micro","queue":"q","concurrency":["c"],"concurrencyKey":"k","tags":["t"],"maxAttempts":1,"maxDuration":9,"lockToVersion":"v","externalDeploymentId":"d","region":"r","idleTimeoutInSeconds":9,"ttl":"10m"},"tags":["a"],"metadata":{"m":1},"expiresAt":"2090-01-01T00:00:00.000Z"}"#;
 const TRIGGER: &str = r#"{"payload":{"p":1},"context":{},"options":{"queue":{"name":"q","concurrencyLimit":3},"concurrencyKey":"k","priority":1,"machine":"micro","region":"r","lockToVersion":"v","maxAttempts":2,"maxDuration":9,"ttl":"1h","delay":"1h","idempotencyKeyTTL":"1h","tags":["t"],"metadata":{"m":1},"test":true,"payloadType":"application/json"}}"#;
 const OPERATIONS: &str = r#"{"metadata":{"a":1},"operations":[{"type":"set","key":"k","value":1},{"type":"append","key":"$.l.m","value":2},{"type":"increment","key":"n","value":3}]}"#;
 

@@ -55,6 +55,7 @@ pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
             parent,
             batch: row.batch_id,
             bulk_action: row.bulk_action_id,
+            limits: row.limits.map(Json::trusted),
             user_key,
             debounce: row.debounce_key.map(|key| Debounce {
                 key,
@@ -140,6 +141,7 @@ pub(crate) fn run_row(run: &Run) -> run::ActiveModel {
         parent_waits: Set(parent.is_some_and(|p| p.waits)),
         batch_id: Set(spec.batch.clone()),
         bulk_action_id: Set(spec.bulk_action.clone()),
+        limits: Set(spec.limits.as_ref().map(|limits| limits.as_str().to_owned())),
         user_key: Set(spec.user_key.as_ref().map(|k| k.key.clone())),
         user_key_scope: Set(spec.user_key.as_ref().map(|k| owned(k.scope.as_str()))),
         debounce_key: Set(debounce.map(|d| d.key.clone())),

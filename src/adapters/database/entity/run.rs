@@ -54,6 +54,7 @@ pub struct Model {
     pub parent_waits: bool,
     pub batch_id: Option<String>,
     pub bulk_action_id: Option<String>,
+    pub limits: Option<String>,
     pub user_key: Option<String>,
     pub user_key_scope: Option<String>,
     pub debounce_key: Option<String>,

@@ -22,8 +22,7 @@ test("the table of SDK calls is there", () => {
 
 test("what is said to work is shown by a test of that name", () => {
   for (const [call, state, shown] of rows) {
-    assert.match(state, /^(yes|no: .+|not yet)$/, call);
-    if (state === "not yet") continue;
+    assert.equal(state, "yes", call);
     const [, name, title] = /^`([\w-]+)`(?:: (.+))?$/.exec(shown) ?? assert.fail(`${call}: ${shown}`);
     assert.ok(existsSync(suite(name)), `${call}: there is no suite ${name}`);
     if (title === undefined) continue;

@@ -72,10 +72,12 @@ test("a delayed run is rescheduled, and a run is replayed", async () => {
   assert.equal(refused.status, 422, "it is not delayed");
 });
 
-test("what is not there is refused with its name", async () => {
-  const { result, sent } = await requestsOf(() => errorOf(tasks.trigger("task-limit", {}, { concurrency: "paid" })));
-  assert.deepEqual([result.status, sent], [422, 1]);
-  assert.match(result.message, /options\.concurrency: no concurrency limits are declared on this server/);
+test("a limit that nobody declared bounds nothing", async () => {
+  const { result, sent } = await requestsOf(() => tasks.trigger("task-limit", {}, { concurrency: ["paid", "b"] }));
+  assert.equal(sent, 1);
+  assert.equal((await runs.retrieve(result.id)).status, "QUEUED");
+  const refused = await errorOf(tasks.trigger("task-limit", {}, { concurrency: ["a", "b", "c"] }));
+  assert.equal(refused.status, 400);
 });
 
 test("a payload that is too long for the request travels as a packet", async () => {
