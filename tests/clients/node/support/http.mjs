@@ -91,3 +91,10 @@ export class Client {
     return answer.body.records;
   }
 }
+
+/** The server took no harm: it answers at once. */
+export async function assertHealthy(server) {
+  const answer = await fetch(`${server.url}/healthz`, { signal: AbortSignal.timeout(2_000) });
+  assert.equal(answer.status, 200);
+  await answer.arrayBuffer();
+}

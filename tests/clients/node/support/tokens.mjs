@@ -5,14 +5,14 @@ const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url")
 const now = () => Math.floor(Date.now() / 1000);
 
 /** What a client that signs for itself puts into a token. */
-async function claimsOf(client) {
+export async function claimsOf(client) {
   const answer = await client.call("POST", "/api/v1/auth/jwt/claims");
   if (answer.status !== 200) throw new Error(answer.text);
   return answer.body;
 }
 
-/** Signs with the key; `claims` override what a good token has. */
-function sign(key, claims) {
+/** Signs with the key; `claims` and `header` override what a good token has. */
+export function sign(key, claims, header = {}) {
   const payload = {
     iss: "https://id.trigger.dev",
     aud: "https://api.trigger.dev",
@@ -20,7 +20,7 @@ function sign(key, claims) {
     exp: now() + 600,
     ...claims,
   };
-  const text = `${part({ alg: "HS256" })}.${part(payload)}`;
+  const text = `${part({ alg: "HS256", ...header })}.${part(payload)}`;
   return `${text}.${createHmac("sha256", key).update(text).digest("base64url")}`;
 }
 
@@ -28,3 +28,5 @@ function sign(key, claims) {
 export async function scoped(client, ...scopes) {
   return sign(client.token, { ...(await claimsOf(client)), scopes });
 }
+
+export const secondsAgo = (n) => now() - n;
