@@ -1,26 +1,16 @@
 // The same page on a server that speaks TLS: HTTP/2, as browsers speak it.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { channelPath, unique } from "../../node/support/http.mjs";
 import { startServer } from "../../node/support/server.mjs";
+import { selfSigned } from "../../node/support/tls.mjs";
 import { ChatPage, answersOf, startBrowser } from "../support/browser.mjs";
 import { Site } from "../support/site.mjs";
 
-// The certificate signs itself, and this process has nobody else to talk to.
-process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
-
-let directory, server, site, browser;
+let certificate, server, site, browser;
 before(async () => {
-  directory = mkdtempSync(join(tmpdir(), "continuo-tls-"));
-  const [cert, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
-  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
-  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  execFileSync("openssl", ["req", "-x509", ...curve, "-keyout", key, "-out", cert, ...subject], { stdio: "ignore" });
-  server = await startServer("dev", { CONTINUO_TLS_CERT: cert, CONTINUO_TLS_KEY: key });
+  certificate = selfSigned();
+  server = await startServer("dev", certificate.settings);
   site = await Site.start(server);
   browser = await startBrowser("--ignore-certificate-errors");
 });
@@ -28,7 +18,7 @@ after(async () => {
   await browser?.close();
   site?.stop();
   await server?.stop();
-  rmSync(directory, { recursive: true, force: true });
+  certificate?.remove();
 });
 
 test("a conversation over https goes over HTTP/2, preflights and streams alike", async () => {
