@@ -56,3 +56,19 @@ pub(crate) fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (text, rest) = rest.split_at_checked(usize::from(length))?;
     Some((std::str::from_utf8(text).ok()?, rest))
 }
+
+/// What every kind of token is tested for: a flipped bit, a cut and a longer text are all refused.
+#[cfg(test)]
+pub(crate) fn assert_every_change_is_noticed(token: &str, is_refused: impl Fn(&str) -> bool) {
+    for bit in 0..token.len() * 8 {
+        let mut bytes = token.as_bytes().to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(flipped) = String::from_utf8(bytes) {
+            assert!(is_refused(&flipped), "bit {bit}");
+        }
+    }
+    for length in 0..token.len() {
+        assert!(is_refused(&token[..length]), "cut to {length}");
+    }
+    assert!(is_refused(&format!("{token}A")));
+}
