@@ -8,6 +8,7 @@ mod m0003_runs;
 mod m0004_waitpoints;
 mod m0005_run_relations;
 mod m0006_channel_retention;
+mod m0007_replicas;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_waitpoints::Migration),
             Box::new(m0005_run_relations::Migration),
             Box::new(m0006_channel_retention::Migration),
+            Box::new(m0007_replicas::Migration),
         ]
     }
 }

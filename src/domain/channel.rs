@@ -1,6 +1,7 @@
 //! Channels: the durable logs of a session. The model of a record, its numbers, conditions and commands is S2's
 //! (s2.dev, "streams and records"), so that an S2 stream can carry a channel unchanged.
 
+use crate::claim::Claimed;
 use crate::{Error, Result, SessionId, Timestamp, Violation, text};
 use bytes::Bytes;
 use std::fmt;
@@ -264,9 +265,26 @@ impl FencingToken {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A token that says the same under another name: it shuts out appends that are still on their way under this one, and
+    /// changes nothing of who owns the channel. `None` where the text would be too long.
+    pub fn renewed(&self) -> Option<Self> {
+        let (owner, renewal) = self.0.rsplit_once(RENEWAL).unwrap_or((&self.0, "0"));
+        let next = renewal.parse::<u64>().ok()?.checked_add(1)?;
+        Self::parse(&format!("{owner}{RENEWAL}{next}")).ok()
+    }
+
+    /// Was it made by `renewed`?
+    pub fn is_renewed(&self) -> bool {
+        self.0.contains(RENEWAL)
+    }
 }
 
-/// Who owns a channel, as its fencing token says it: `<version>.<lease>`, with `.closed` once the session is closed.
+/// Stands between what a token says and how often it was renewed.
+const RENEWAL: char = '~';
+
+/// Who owns a channel, as its fencing token says it: `<version>.<lease>`, with `.closed` once the session is closed, and
+/// `~<n>` if it was renewed, which says nothing of the owner.
 /// Ordered: a higher version wins, then a higher lease; closing is for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub struct Fence {
@@ -294,6 +312,7 @@ impl Fence {
     }
 
     fn read(text: &str) -> Option<Self> {
+        let text = text.split_once(RENEWAL).map_or(text, |(owner, _)| owner);
         let (numbers, closed) = match text.strip_suffix(".closed") {
             Some(numbers) => (numbers, true),
             None => (text, false),
@@ -341,6 +360,8 @@ pub struct Append {
     pub fencing_token: Option<FencingToken>,
     /// Exactly once: a repeat gets the first outcome. Only with a single record.
     pub part_id: Option<PartId>,
+    /// The claim that was made for it already (`ChannelStore::claim`). Only stores that ask for claims look at it.
+    pub claimed: Option<Box<Claimed>>,
 }
 
 impl Append {
@@ -396,7 +417,13 @@ pub struct Appended {
     pub tail: Position,
     /// The part id was known: nothing was written now, `start` names the first outcome.
     pub repeated: bool,
+    /// What is owed for this append until it was followed up (`ChannelStore::followed_up`).
+    pub debt: Option<Debt>,
 }
+
+/// A debt, as the store that keeps it calls it within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Debt(pub u64);
 
 /// The end of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -449,6 +476,22 @@ mod tests {
             prop_assert!(token.as_str().len() <= FENCING_TOKEN_BYTES_MAX);
             prop_assert_eq!(Fence::of_token(&token), fence);
         }
+    }
+
+    #[test]
+    fn a_renewed_token_says_the_same_and_is_another() {
+        for text in ["", "3.5", "3.5.closed", "0.0.closed"] {
+            let token = FencingToken::parse(text).unwrap();
+            let mut last = token.clone();
+            for _ in 0..12 {
+                let next = last.renewed().unwrap();
+                assert!(next != last && next != token && next.is_renewed() && !token.is_renewed());
+                assert_eq!(Fence::of_token(&next), Fence::of_token(&token));
+                last = next;
+            }
+            assert_eq!(last.as_str(), format!("{text}~12"));
+        }
+        assert_eq!(FencingToken::parse(&"x".repeat(36)).unwrap().renewed(), None);
     }
 
     #[test]

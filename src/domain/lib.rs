@@ -3,6 +3,7 @@
 
 pub mod blob;
 pub mod channel;
+pub mod claim;
 pub mod error;
 pub mod id;
 pub mod json;

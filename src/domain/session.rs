@@ -369,6 +369,8 @@ pub struct Session {
     pub expires_at: Option<Timestamp>,
     /// How boots go.
     pub boot: BootState,
+    /// Where a shared channel log has its streams.
+    pub basin: Option<String>,
     /// Creation.
     pub created_at: Timestamp,
     /// Last change of the row.
@@ -423,6 +425,8 @@ pub struct NewSession {
     pub is_test: bool,
     /// End of its active life.
     pub expires_at: Option<Timestamp>,
+    /// Where a shared channel log puts its streams; pinned, so that a later setting moves nothing.
+    pub basin: Option<String>,
 }
 
 impl NewSession {

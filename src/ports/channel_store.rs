@@ -1,8 +1,12 @@
 //! The durable, ordered log behind every channel.
 
 use async_trait::async_trait;
-use continuo_domain::channel::{Append, Appended, ChannelKey, ReadFrom, Record, SeqNum, Tail};
-use continuo_domain::{Result, SessionId};
+use continuo_domain::channel::{
+    Append, Appended, ChannelKey, ChannelName, Debt, Direction, Position, ReadFrom, Record, SeqNum, Tail,
+};
+use continuo_domain::claim::{Claimed, NewClaim};
+use continuo_domain::id::OrganizationId;
+use continuo_domain::{Result, SessionId, Timestamp};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 
@@ -25,6 +29,17 @@ pub enum ReadEvent {
     Records(Arc<[Record]>),
     /// Everything below this tail has been delivered. Comes each time the reader has caught up, before it waits.
     CaughtUp(Tail),
+}
+
+/// A record that is durable and that nobody is known to have followed up: its writer's process may have gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwedAppend {
+    /// Where it is.
+    pub channel: ChannelKey,
+    /// The record.
+    pub at: Position,
+    /// For `followed_up`.
+    pub debt: Debt,
 }
 
 /// A log per channel. Channels come into being with their first append; a channel that was never written reads as empty.
@@ -58,6 +73,45 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// Where the record with this part id stands, if the channel (still) has it.
     async fn part(&self, channel: &ChannelKey, part_id: &continuo_domain::channel::PartId) -> Result<Option<SeqNum>>;
+
+    /// The claim this append wants to be made before it, by a store that cannot tell repeats by itself; `None` from one that
+    /// can. Made by the caller together with its look at the session (`SessionStore::probe`), it saves a round trip; an
+    /// append that comes without gets one of its own. `session` is a guess at whose channel it will be, for the claim's
+    /// lower bound.
+    fn claim(
+        &self,
+        _session: Option<&SessionId>,
+        _name: Option<&ChannelName>,
+        _direction: Direction,
+        _append: &Append,
+        _now: Timestamp,
+    ) -> Option<NewClaim> {
+        None
+    }
+
+    /// Gives up a claim that no append will follow. Nothing is waited for; what is lost here ends as a debt that nobody owes.
+    fn abandon(&self, _claimed: Claimed) {}
+
+    /// Whoever waits for the record has been woken, and a run made sure of: the debt is paid. Nothing is waited for; one that
+    /// is lost is paid again.
+    fn followed_up(&self, _debt: Debt) {}
+
+    /// Appends whose debts are older than `before`, by any process: finds out what became of each, and names those whose
+    /// record is in the log. None from a store that is of one process: that one looks at everything when it starts.
+    async fn owed(&self, _before: Timestamp, _limit: u32) -> Result<Vec<OwedAppend>> {
+        Ok(Vec::new())
+    }
+
+    /// Where the streams of a new session of this organization will be; pinned on its row.
+    fn basin(&self, _organization: &OrganizationId) -> Option<String> {
+        None
+    }
+
+    /// Do appends of other processes go on when this one ends? Then the debts tell what is left to do, and nobody has to
+    /// look at every session.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Deletes every channel of the session, durably; their followers end with `SessionNotFound`. Idempotent.
     async fn delete(&self, session: &SessionId) -> Result<()>;

@@ -2,11 +2,14 @@
 //! hold every adapter to it, and a change to a trait without a change to its suite is not finished.
 #![warn(missing_docs)]
 
+pub mod append_claims;
 pub mod blob_store;
 pub mod channel_store;
 pub mod clock;
 pub mod environments;
+pub mod hints;
 pub mod key_ring;
+pub mod leases;
 pub mod run_store;
 pub mod session_index;
 pub mod session_store;
@@ -14,11 +17,14 @@ pub mod tokens;
 pub mod url_signer;
 pub mod waitpoint_registry;
 
+pub use append_claims::AppendClaims;
 pub use blob_store::{Blob, BlobBody, BlobStore, HeldBlob};
-pub use channel_store::{ChannelStore, ReadEvent};
+pub use channel_store::{ChannelStore, OwedAppend, ReadEvent};
 pub use clock::{Clock, Ids};
 pub use environments::Environments;
+pub use hints::{Hint, Hints};
 pub use key_ring::KeyRing;
+pub use leases::Leases;
 pub use run_store::RunStore;
 pub use session_index::SessionIndex;
 pub use session_store::SessionStore;

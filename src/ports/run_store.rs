@@ -284,6 +284,9 @@ pub trait RunStore: Send + Sync + 'static {
     /// Open waitpoints on a channel whose wait is satisfied by a record at `seq_num`.
     async fn open_waits(&self, channel: &ChannelKey, seq_num: SeqNum) -> Result<Vec<Waitpoint>>;
 
+    /// Open waitpoints on any of these reserved channels, whatever record they wait for.
+    async fn open_waits_on(&self, channels: &[ChannelKey]) -> Result<Vec<Waitpoint>>;
+
     /// Open waitpoints on any channel of any bound session, ordered by id, after `after`: what the sweeper compares with
     /// the channels.
     async fn all_open_waits(&self, after: Option<&WaitpointId>, limit: u32) -> Result<Vec<Waitpoint>>;

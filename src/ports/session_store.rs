@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use continuo_domain::channel::{ChannelName, SeqNum};
+use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::run::{NewRun, Run, RunReason};
 use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp};
@@ -16,6 +17,26 @@ pub struct Upserted {
     pub session: Session,
     /// This call made it. Of any number of concurrent first creates exactly one says so.
     pub is_new: bool,
+}
+
+/// What an append needs to know of its session.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The row.
+    pub session: Session,
+    /// Its current run is alive.
+    pub is_run_alive: bool,
+    /// What became of the claim, if one was to be made.
+    pub claimed: Option<Claimed>,
+}
+
+/// A create's row and its run.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The row: the new one, or the one that had the external id, as it was.
+    pub session: Session,
+    /// The first run, queued, if this call made the session. Of any number of concurrent first creates exactly one has it.
+    pub first_run: Option<Run>,
 }
 
 /// A claim of a session for a new run.
@@ -89,6 +110,22 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Makes the row, or finds the one with the same (environment, external id), in one atomic step. Waits that were
     /// registered under the external id are bound to the row in the same transaction. A found row is left as it is.
     async fn upsert(&self, session: NewSession, now: Timestamp) -> Result<Upserted>;
+
+    /// As `upsert`, and a new session has its first run (version 1, reason `INITIAL`) and the audit of it in the same step:
+    /// there is no moment at which others see the one without the other. One round trip where the name is free or taken.
+    async fn create(&self, session: NewSession, first_run: NewRun, now: Timestamp) -> Result<Created>;
+
+    /// The row and whether its run is alive, in one round trip; with a claim, that is made in the same step, if there is a
+    /// row. A claim that was `Known` may cost another.
+    async fn probe(
+        &self,
+        environment: &EnvironmentId,
+        session: &SessionRef,
+        claim: Option<NewClaim>,
+    ) -> Result<Option<Probe>>;
+
+    /// Of these sessions, those that are not closed and whose current run is over or was never there.
+    async fn without_live_run(&self, sessions: &[SessionId]) -> Result<Vec<Session>>;
 
     /// The row, if the environment has it.
     async fn get(&self, environment: &EnvironmentId, session: &SessionRef) -> Result<Option<Session>>;

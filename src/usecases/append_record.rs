@@ -208,12 +208,14 @@ impl Core {
                 Err(Error::Fenced { fencing_token }) => fencing_token,
                 outcome => return outcome,
             };
-            let fence = Fence::of_token(&FencingToken::parse(&current)?);
-            if (fence.version, fence.lease) == (own.version, own.lease) && fence.closed {
-                fencing_token = fence.to_token();
+            let in_force = FencingToken::parse(&current)?;
+            let fence = Fence::of_token(&in_force);
+            // Closed, or renewed: the owner is the same.
+            if (fence.version, fence.lease) == (own.version, own.lease) {
+                fencing_token = in_force;
             } else if fence.version == own.version && self.has_only_slept(caller, claim, fence.lease).await? {
                 own = fence;
-                fencing_token = fence.to_token();
+                fencing_token = in_force;
             } else if fence.version > own.version && self.may_say_farewell(caller, claim).await? {
                 return self.append_farewell(channel, append, current).await;
             } else {
@@ -282,7 +284,7 @@ impl Core {
         let newest = self.walk_back(channel, tail, |record| match record.command() {
             Some(Command::Fence(token)) => {
                 let fence = Fence::of_token(&token);
-                fence.version < version || fence.lease == 0
+                fence.version < version || (fence.lease == 0 && !token.is_renewed())
             }
             Some(Command::Trim(_)) => false,
             None => record.header(SUPERSEDED_HEADER).is_none(),

@@ -99,6 +99,7 @@ impl Core {
             external_id: request.external_id,
             session_type: request.session_type,
             task_identifier: request.task_identifier,
+            basin: self.ports.channels.basin(&environment.tenant.organization),
             tenant: environment.tenant,
             trigger_config: request.trigger_config,
             tags: request.tags,

@@ -136,7 +136,7 @@ fn split(whole: Appended, record_counts: &[usize]) -> Vec<Appended> {
     let each = record_counts.iter().map(|&count| {
         let start = next;
         next = Position { seq_num: start.seq_num + count as u64, timestamp: whole.end.timestamp };
-        Appended { start, end: next, tail: whole.tail, repeated: false }
+        Appended { start, end: next, tail: whole.tail, repeated: false, debt: None }
     });
     each.collect()
 }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn each_append_learns_its_own_numbers() {
         let at = |seq_num| Position { seq_num, timestamp: Timestamp(7) };
-        let whole = Appended { start: at(10), end: at(16), tail: at(16), repeated: false };
+        let whole = Appended { start: at(10), end: at(16), tail: at(16), repeated: false, debt: None };
         let each = split(whole, &[1, 3, 2]);
         assert_eq!(
             each.iter().map(|a| (a.start.seq_num, a.end.seq_num)).collect::<Vec<_>>(),

@@ -3,7 +3,9 @@
 use crate::Core;
 use crate::body::object;
 use continuo_domain::Result;
-use continuo_domain::channel::{ChannelKey, Command, Fence, ReadFrom, Record, SeqNum, TURN_COMPLETE, Tail};
+use continuo_domain::channel::{
+    ChannelKey, Command, Fence, FencingToken, ReadFrom, Record, SeqNum, TURN_COMPLETE, Tail,
+};
 use continuo_domain::session::Session;
 use serde_json::value::RawValue;
 
@@ -22,7 +24,7 @@ impl Core {
         let mut claimed_since = false;
         let newest = self.walk_back(out, tail.position.seq_num, |record| match record.command() {
             Some(Command::Fence(token)) => {
-                claimed_since |= is_claim(Fence::of_token(&token));
+                claimed_since |= is_claim(&token);
                 false
             }
             Some(Command::Trim(_)) => false,
@@ -76,9 +78,10 @@ impl Core {
     }
 }
 
-/// A claim raises the fence to lease 0 of a new version; a lease, and a close, keep the version.
-fn is_claim(fence: Fence) -> bool {
-    fence.version > 0 && fence.lease == 0 && !fence.closed
+/// A claim raises the fence to lease 0 of a new version; a lease, a close and a renewal keep the version.
+fn is_claim(token: &FencingToken) -> bool {
+    let fence = Fence::of_token(token);
+    fence.version > 0 && fence.lease == 0 && !fence.closed && !token.is_renewed()
 }
 
 /// A control record, or a data record of an older writer that says the same, as an object or as its JSON text.

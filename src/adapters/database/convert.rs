@@ -1,10 +1,12 @@
 //! Rows to the domain and back. What a row says that no version of ours writes is reported as damage, not guessed.
 
+mod claim;
 mod environment;
 mod run;
 mod session;
 mod waitpoint;
 
+pub(crate) use claim::{claim, claim_row, claimed_channel};
 pub(crate) use environment::{api_key, api_key_row, environment, environment_row, rotated_row};
 pub(crate) use run::{attempt, run, run_row};
 pub(crate) use session::{session, session_row, session_run, session_run_row};

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the derive macros of sea-orm want what they derive on to be pub")]
 
 pub(crate) mod api_key;
+pub(crate) mod append_claim;
 pub(crate) mod attempt;
 pub(crate) mod environment;
 pub(crate) mod organization;

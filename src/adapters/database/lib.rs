@@ -8,6 +8,7 @@
 //! from the caller; nothing here reads a clock.
 #![warn(missing_docs)]
 
+mod append_claims;
 mod convert;
 mod database;
 mod entity;

@@ -181,6 +181,14 @@ impl RunStore for SqlStore {
         waitpoints::all(self.database.readers(), waitpoints::open_on(channel, seq_num)).await
     }
 
+    async fn open_waits_on(&self, channels: &[ChannelKey]) -> Result<Vec<Waitpoint>> {
+        let reserved: Vec<_> = channels.iter().filter(|channel| channel.is_reserved()).cloned().collect();
+        if reserved.is_empty() {
+            return Ok(Vec::new());
+        }
+        waitpoints::all(self.database.readers(), waitpoints::open_on_any(&reserved)).await
+    }
+
     async fn all_open_waits(&self, after: Option<&WaitpointId>, limit: u32) -> Result<Vec<Waitpoint>> {
         waitpoints::all(self.database.readers(), waitpoints::open_after(after, limit)).await
     }

@@ -6,11 +6,14 @@ use crate::error::{damaged, failed, failed_unless_taken};
 use crate::{SqlStore, runs, sessions, waitpoints};
 use async_trait::async_trait;
 use continuo_domain::channel::ChannelName;
-use continuo_domain::run::{NewRun, Run, RunStatus};
+use continuo_domain::claim::NewClaim;
+use continuo_domain::run::{NewRun, Run, RunReason, RunStatus};
 use continuo_domain::session::{BootState, NewSession, Session, SessionPatch, SessionRef, SessionRun, SessionStatus};
 use continuo_domain::session::{ExternalId, TriggerConfig};
-use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
-use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, NamedChannel, SessionStore, Upserted};
+use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
+use continuo_ports::AppendClaims;
+use continuo_ports::session_store::Upserted;
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, SessionStore};
 use futures_util::FutureExt;
 use sea_orm::sea_query::{Expr, OnConflict, Query, UnionType};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType};
@@ -26,6 +29,38 @@ impl SessionStore for SqlStore {
             return Ok(Upserted { session: found, is_new: false });
         }
         self.database.write(move |tx| upsert(tx, session).boxed()).await
+    }
+
+    async fn create(&self, session: NewSession, first_run: NewRun, now: Timestamp) -> Result<Created> {
+        let session = fresh(session, now);
+        if let Some(found) = find_same_name(self.database.readers(), &session).await? {
+            return Ok(Created { session: found, first_run: None });
+        }
+        self.database.write(move |tx| create(tx, session, first_run, now).boxed()).await
+    }
+
+    async fn probe(
+        &self,
+        environment: &EnvironmentId,
+        session: &SessionRef,
+        claim: Option<NewClaim>,
+    ) -> Result<Option<Probe>> {
+        let Some(session) = self.get(environment, session).await? else { return Ok(None) };
+        let is_run_alive = match &session.current_run {
+            Some(run) => self.run_is_alive(run).await?,
+            None => false,
+        };
+        let claimed = match claim {
+            Some(claim) => Some(self.claim(&session.id, claim).await?),
+            None => None,
+        };
+        Ok(Some(Probe { session, is_run_alive, claimed }))
+    }
+
+    async fn without_live_run(&self, sessions: &[SessionId]) -> Result<Vec<Session>> {
+        let ids = sessions.iter().map(SessionId::as_str);
+        let open = with_run_over().filter(session::Column::Id.is_in(ids));
+        sessions::all(self.database.readers(), open.filter(session::Column::ClosedAtMs.is_null())).await
     }
 
     async fn get(&self, environment: &EnvironmentId, session: &SessionRef) -> Result<Option<Session>> {
@@ -191,6 +226,13 @@ fn named_channel(row: session_channel::Model) -> Result<NamedChannel> {
 }
 
 impl SqlStore {
+    async fn run_is_alive(&self, run: &RunId) -> Result<bool> {
+        let alive = RunStatus::ALL.into_iter().filter(|status| !status.is_terminal()).map(RunStatus::as_str);
+        let row = run::Entity::find_by_id(run.as_str()).filter(run::Column::Status.is_in(alive));
+        let id = row.select_only().column(run::Column::Id).into_tuple::<String>();
+        id.one(self.database.readers()).await.map(|id| id.is_some()).map_err(failed)
+    }
+
     /// Reads, changes and saves a row in one step. A change that changes nothing is not written.
     async fn change(
         &self,
@@ -234,6 +276,7 @@ pub(crate) fn fresh(new: NewSession, now: Timestamp) -> Session {
         close_finished: false,
         expires_at: new.expires_at,
         boot: BootState::default(),
+        basin: new.basin,
         created_at: now,
         updated_at: now,
     }
@@ -259,6 +302,25 @@ async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> 
     }
     bind_waits(tx, &session).await?;
     Ok(Upserted { session, is_new: true })
+}
+
+async fn create(tx: &DatabaseTransaction, session: Session, first_run: NewRun, now: Timestamp) -> Result<Created> {
+    let Upserted { session, is_new } = upsert(tx, session).await?;
+    if !is_new {
+        return Ok(Created { session, first_run: None });
+    }
+    let claim = ClaimRun {
+        session: session.id.clone(),
+        expected_version: 0,
+        expected_run: None,
+        run: first_run,
+        reason: RunReason::Initial,
+        trigger_config: None,
+    };
+    match claim_run(tx, claim, now).await? {
+        Claim::Won { session, run } => Ok(Created { session: *session, first_run: Some(*run) }),
+        Claim::Lost(_) => Err(Error::internal("a session that nobody else can see was claimed")),
+    }
 }
 
 async fn bind_waits(tx: &DatabaseTransaction, session: &Session) -> Result<()> {
@@ -345,7 +407,6 @@ fn note(boot: &mut BootState, event: BootEvent, now: Timestamp) {
 
 /// Three indexes name the few sessions in question: changed rows, ended runs, boots that are due.
 pub(crate) fn without_live_run(since: Timestamp, now: Timestamp) -> sea_orm::Select<session::Entity> {
-    let over = RunStatus::ALL.into_iter().filter(|s| s.is_terminal()).map(RunStatus::as_str);
     let mut changed = Query::select()
         .column(session::Column::Id)
         .from(session::Entity)
@@ -363,15 +424,21 @@ pub(crate) fn without_live_run(since: Timestamp, now: Timestamp) -> sea_orm::Sel
         .and_where(session::Column::BootRetryAtMs.lte(now.0))
         .to_owned();
     let candidates = changed.union(UnionType::Distinct, ended).union(UnionType::Distinct, due).to_owned();
+    with_run_over()
+        .filter(session::Column::Id.in_subquery(candidates))
+        .filter(session::Column::ClosedAtMs.is_null())
+        .filter(unexpired(now))
+        .order_by_asc(session::Column::Id)
+}
+
+/// Sessions whose current run is over, or was never there.
+fn with_run_over() -> sea_orm::Select<session::Entity> {
+    let over = RunStatus::ALL.into_iter().filter(|s| s.is_terminal()).map(RunStatus::as_str);
     let current =
         session::Entity::belongs_to(run::Entity).from(session::Column::CurrentRunId).to(run::Column::Id).into();
     session::Entity::find()
         .join(JoinType::LeftJoin, current)
-        .filter(session::Column::Id.in_subquery(candidates))
-        .filter(session::Column::ClosedAtMs.is_null())
-        .filter(unexpired(now))
         .filter(Condition::any().add(run::Column::Id.is_null()).add(run::Column::Status.is_in(over)))
-        .order_by_asc(session::Column::Id)
 }
 
 fn unexpired(now: Timestamp) -> Condition {

@@ -228,6 +228,21 @@ pub(crate) fn open_on(channel: &ChannelKey, seq_num: SeqNum) -> Select<waitpoint
     open_among(registered)
 }
 
+/// Waits on any of these channels, whatever record they wait for.
+pub(crate) fn open_on_any(channels: &[ChannelKey]) -> Select<waitpoint::Entity> {
+    let one = |channel: &ChannelKey| {
+        Condition::all()
+            .add(registration::Column::SessionId.eq(channel.session.as_str()))
+            .add(registration::Column::Direction.eq(channel.direction.as_str()))
+    };
+    let registered = Query::select()
+        .column(registration::Column::WaitpointId)
+        .from(registration::Entity)
+        .cond_where(channels.iter().fold(Condition::any(), |any, channel| any.add(one(channel))))
+        .to_owned();
+    open_among(registered)
+}
+
 /// Waits on any channel of any session that exists, by id.
 pub(crate) fn open_after(after: Option<&WaitpointId>, limit: u32) -> Select<waitpoint::Entity> {
     let mut bound = Condition::all().add(registration::Column::SessionId.is_not_null());

@@ -52,7 +52,7 @@ fn reply(outcome: Outcome) -> Reply {
         Outcome::Refused(reply) => reply,
         Outcome::Landed { stream, start, end } => {
             let tail = stream.state.lock().meta.position();
-            Reply::Done(Appended { start, end, tail, repeated: false })
+            Reply::Done(Appended { start, end, tail, repeated: false, debt: None })
         }
     }
 }

@@ -156,7 +156,7 @@ impl Shared {
         }
         let start = stored.position();
         let end = Position { seq_num: seq_num + 1, ..start };
-        Ok(Some(Appended { start, end, tail, repeated: true }))
+        Ok(Some(Appended { start, end, tail, repeated: true, debt: None }))
     }
 
     /// Only a start by time may have to ask the index.

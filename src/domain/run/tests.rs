@@ -157,6 +157,7 @@ fn a_continuation_drops_what_belonged_to_the_first_boot() {
         closed_reason: None,
         close_finished: false,
         expires_at: None,
+        basin: None,
         boot: crate::session::BootState::default(),
         created_at: T0,
         updated_at: T0,

@@ -68,7 +68,10 @@ pub(crate) fn parse_stream_append(wire: v1::ChannelAppend) -> Result<StreamAppen
     let boot = found.take(parse_boot(wire.boot))?.unwrap_or(Boot::Default);
     found.finish()?;
     let records = wire.records.into_iter().map(new_record).collect();
-    Ok(StreamAppend { append: Append { records, match_seq_num: wire.match_seq_num, fencing_token, part_id }, boot })
+    Ok(StreamAppend {
+        append: Append { records, match_seq_num: wire.match_seq_num, fencing_token, part_id, claimed: None },
+        boot,
+    })
 }
 
 fn parse_boot(wire: i32) -> Result<Boot> {

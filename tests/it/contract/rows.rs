@@ -65,6 +65,7 @@ pub(crate) fn new_session(body: &str, external_id: Option<&str>) -> NewSession {
         metadata: None,
         is_test: false,
         expires_at: None,
+        basin: None,
     }
 }
 

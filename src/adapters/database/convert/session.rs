@@ -32,6 +32,7 @@ pub(crate) fn session(row: session::Model) -> Result<Session> {
             retry_at: at(row.boot_retry_at_ms),
             last_error: row.boot_last_error,
         },
+        basin: row.stream_basin_name,
         created_at: Timestamp(row.created_at_ms),
         updated_at: Timestamp(row.updated_at_ms),
     })
@@ -68,6 +69,7 @@ pub(crate) fn session_row(session: &Session) -> session::ActiveModel {
         trigger_options: Set(trigger_options(trigger_config)),
         metadata: Set(session.metadata.as_ref().map(|json| json.as_str().to_owned())),
         base_payload: Set(trigger_config.base_payload.as_str().to_owned()),
+        stream_basin_name: Set(session.basin.clone()),
     }
 }
 

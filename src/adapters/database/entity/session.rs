@@ -36,6 +36,7 @@ pub struct Model {
     pub trigger_options: TriggerOptions,
     pub metadata: Option<String>,
     pub base_payload: String,
+    pub stream_basin_name: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

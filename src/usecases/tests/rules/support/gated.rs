@@ -3,13 +3,14 @@
 use super::Gates;
 use async_trait::async_trait;
 use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, PartId, ReadFrom, Record, SeqNum, Tail};
-use continuo_domain::run::{Assignment, Attempt, MetadataUpdate, Run, RunCommand};
+use continuo_domain::claim::NewClaim;
+use continuo_domain::run::{Assignment, Attempt, MetadataUpdate, NewRun, Run, RunCommand};
 use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
 use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
-use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, NamedChannel, Upserted};
+use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
 use continuo_ports::{ChannelStore, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
 use futures_util::stream::BoxStream;
@@ -37,6 +38,9 @@ macro_rules! gated {
 
 gated!(SessionStore {
     fn upsert(session: NewSession, now: Timestamp) -> Upserted;
+    fn create(session: NewSession, first_run: NewRun, now: Timestamp) -> Created;
+    fn probe(environment: &EnvironmentId, session: &SessionRef, claim: Option<NewClaim>) -> Option<Probe>;
+    fn without_live_run(sessions: &[SessionId]) -> Vec<Session>;
     fn get(environment: &EnvironmentId, session: &SessionRef) -> Option<Session>;
     fn refresh_trigger_config(session: &SessionId, config: TriggerConfig, now: Timestamp) -> Session;
     fn update(session: &SessionId, patch: SessionPatch, now: Timestamp) -> Session;
@@ -95,6 +99,7 @@ gated!(RunStore {
     ) -> Page<Waitpoint>;
     fn complete_waitpoint(waitpoint: &WaitpointId, completion: Completion, now: Timestamp) -> WaitpointCompleted;
     fn open_waits(channel: &ChannelKey, seq_num: SeqNum) -> Vec<Waitpoint>;
+    fn open_waits_on(channels: &[ChannelKey]) -> Vec<Waitpoint>;
     fn all_open_waits(after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;
     fn timed_out_waitpoints(now: Timestamp, limit: u32) -> Vec<Waitpoint>;
     fn register_tasks(environment: &EnvironmentId, worker: &str, tasks: &[String], now: Timestamp) -> ();

@@ -1,0 +1,2 @@
+//! Hints and leases over one Postgres connection.
+#![warn(missing_docs)]

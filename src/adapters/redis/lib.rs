@@ -1,0 +1,2 @@
+//! Waits, hints and leases in Redis.
+#![warn(missing_docs)]

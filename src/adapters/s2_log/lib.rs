@@ -1,0 +1,2 @@
+//! Channels as S2 streams.
+#![warn(missing_docs)]

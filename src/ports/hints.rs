@@ -1,0 +1,81 @@
+//! Word from replica to replica. Any hint may be lost, doubled or late: whoever waits for one also has a clock.
+
+use continuo_domain::{EnvironmentId, RunId, SessionId};
+use futures_util::stream::BoxStream;
+
+/// What another replica should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// A run of this environment may be available to workers.
+    Work(EnvironmentId),
+    /// A moment at which something is due has changed.
+    Timers,
+    /// A run was changed by someone other than its worker.
+    RunChanged(RunId),
+    /// A session with this name came into being.
+    SessionArrived(EnvironmentId, String),
+    /// A session was renamed, changed or deleted: what is remembered of it no longer counts.
+    SessionChanged(SessionId),
+}
+
+/// The way hints take. Between replicas only: what one process tells itself goes by a shorter way.
+pub trait Hints: Send + Sync + 'static {
+    /// Tells every other replica. Returns at once; where the way is blocked the hint is dropped.
+    fn send(&self, hint: Hint);
+
+    /// What other replicas send from here on, for ever: the stream outlives a lost connection, and hints of that time are
+    /// missed. Its own hints may come back. `None` in the stream means: some may have been missed, look at everything.
+    fn receive(&self) -> BoxStream<'static, Option<Hint>>;
+}
+
+impl Hint {
+    /// The hint as one line of text, for adapters that carry texts. At most a kilobyte: every part of it is bounded.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Work(environment) => format!("work {environment}"),
+            Self::Timers => "timers".to_owned(),
+            Self::RunChanged(run) => format!("run {run}"),
+            Self::SessionArrived(environment, name) => format!("arrived {environment} {name}"),
+            Self::SessionChanged(session) => format!("session {session}"),
+        }
+    }
+
+    /// Reads a text of `to_text`. `None` for one that a newer release may have sent.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match kind {
+            "work" => EnvironmentId::parse(rest).ok().map(Self::Work),
+            "timers" => Some(Self::Timers),
+            "run" => RunId::parse(rest).ok().map(Self::RunChanged),
+            "arrived" => {
+                let (environment, name) = rest.split_once(' ')?;
+                Some(Self::SessionArrived(EnvironmentId::parse(environment).ok()?, name.to_owned()))
+            }
+            "session" => SessionId::parse(rest).ok().map(Self::SessionChanged),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_read_back() {
+        let environment = EnvironmentId::from_body("e");
+        let hints = [
+            Hint::Work(environment.clone()),
+            Hint::Timers,
+            Hint::RunChanged(RunId::from_body("r")),
+            Hint::SessionArrived(environment, "a name: with spaces".into()),
+            Hint::SessionChanged(SessionId::from_body("s")),
+        ];
+        for hint in hints {
+            assert_eq!(Hint::of_text(&hint.to_text()), Some(hint));
+        }
+        for text in ["", "work", "run x", "arrived env_e", "later things"] {
+            assert_eq!(Hint::of_text(text), None, "{text}");
+        }
+    }
+}
