@@ -19,12 +19,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for column in run_columns() {
-            manager.alter_table(Table::alter().table("run").add_column(column).to_owned()).await?;
-        }
-        manager
-            .alter_table(Table::alter().table("waitpoint").add_column(text_null("awaited_run_id")).to_owned())
-            .await?;
+        add_columns(manager, "run", run_columns()).await?;
+        add_columns(manager, "waitpoint", [text_null("awaited_run_id")]).await?;
         // Replaced by one that tells a full queue without a look at each row.
         manager.drop_index(Index::drop().name("run_queue").table("run").to_owned()).await?;
         create(manager, [spent_tokens()], indexes()).await

@@ -18,8 +18,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let mut column = big_null("max_age_seconds");
-        manager.alter_table(Table::alter().table("session_channel").add_column(&mut column).to_owned()).await?;
+        add_columns(manager, "session_channel", [big_null("max_age_seconds")]).await?;
         let aging =
             index_where_set("session_channel_aging_idx", "session_channel", &["session_id", "name"], "max_age_seconds");
         manager.create_index(aging).await

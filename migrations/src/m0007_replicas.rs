@@ -18,8 +18,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let mut basin = text_null("stream_basin_name");
-        manager.alter_table(Table::alter().table("session").add_column(&mut basin).to_owned()).await?;
+        add_columns(manager, "session", [text_null("stream_basin_name")]).await?;
         create(manager, tables(), indexes()).await
     }
 }

@@ -80,10 +80,44 @@ pub(crate) async fn create(
     indexes: impl IntoIterator<Item = IndexCreateStatement>,
 ) -> Result<(), DbErr> {
     for table in tables {
+        let name = table.get_table_name().cloned();
+        let columns = table.get_columns().clone();
         manager.create_table(table).await?;
+        if let Some(name) = name {
+            compare_bytewise(manager, name, &columns).await?;
+        }
     }
     for index in indexes {
         manager.create_index(index).await?;
     }
     Ok(())
+}
+
+pub(crate) async fn add_columns(
+    manager: &SchemaManager<'_>,
+    table: &'static str,
+    columns: impl IntoIterator<Item = ColumnDef>,
+) -> Result<(), DbErr> {
+    let columns: Vec<_> = columns.into_iter().collect();
+    for column in &columns {
+        manager.alter_table(Table::alter().table(table).add_column(column.clone()).to_owned()).await?;
+    }
+    compare_bytewise(manager, table.into_table_ref(), &columns).await
+}
+
+/// Texts compare byte by byte, as on SQLite, whatever the locale of the Postgres database: pages are ranges of an index by
+/// id, and every replica must agree with its own sort order.
+async fn compare_bytewise(manager: &SchemaManager<'_>, table: TableRef, columns: &[ColumnDef]) -> Result<(), DbErr> {
+    if manager.get_database_backend() != sea_orm_migration::sea_orm::DbBackend::Postgres {
+        return Ok(());
+    }
+    let mut alter = Table::alter();
+    alter.table(table);
+    let mut has_text = false;
+    for column in columns.iter().filter(|column| matches!(column.get_column_type(), Some(ColumnType::Text))) {
+        let bytewise = ColumnType::custom(r#"text COLLATE "C""#);
+        alter.modify_column(ColumnDef::new_with_type(column.get_column_name(), bytewise));
+        has_text = true;
+    }
+    if has_text { manager.alter_table(alter).await } else { Ok(()) }
 }

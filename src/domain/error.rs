@@ -69,6 +69,11 @@ impl Cause {
         Self(Arc::from(source.into()))
     }
 
+    /// What was wrapped, if it is of this type.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+
     /// The chain of sources as one line, for the log.
     pub fn for_log(&self) -> String {
         let mut line = self.0.to_string();

@@ -1,7 +1,9 @@
-//! The contract suites of the ports, on SQLite.
+//! The contract suites of the ports, on SQLite and on Postgres.
 
 #[path = "../../../tests/it/contract/environments.rs"]
 mod environments;
+#[path = "../../../tests/it/support/postgres.rs"]
+pub(crate) mod postgres;
 #[path = "../../../tests/it/contract/rows.rs"]
 pub(crate) mod rows;
 #[path = "../../../tests/it/contract/run_store.rs"]
@@ -15,6 +17,7 @@ mod triggers;
 
 use crate::{Database, SqlStore};
 use environments::environments_contract;
+use postgres::PostgresDatabase;
 use rows::{Rows, rows_tests};
 use run_store::run_store_contract;
 use session_index::session_index_contract;
@@ -23,16 +26,29 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use triggers::triggers_contract;
 
-async fn on_a_temp_dir() -> (Rows, TempDir) {
+async fn on_sqlite() -> (Rows, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open(directory.path().join("continuo.sqlite")).await.unwrap();
-    let store = Arc::new(SqlStore::new(database));
-    let rows = Rows { sessions: store.clone(), index: store.clone(), runs: store.clone(), environments: store.clone() };
-    (rows, directory)
+    (rows_of(database), directory)
 }
 
-session_store_contract!(sessions_on_sqlite, crate::contract::session_store, on_a_temp_dir());
-session_index_contract!(index_on_sqlite, crate::contract::session_index, on_a_temp_dir());
-run_store_contract!(runs_on_sqlite, crate::contract::run_store, on_a_temp_dir());
-triggers_contract!(triggers_on_sqlite, crate::contract::triggers, on_a_temp_dir());
-environments_contract!(environments_on_sqlite, crate::contract::environments, on_a_temp_dir());
+async fn on_postgres() -> (Rows, PostgresDatabase) {
+    let database = PostgresDatabase::migrated().await;
+    (rows_of(database.connect().await), database)
+}
+
+pub(crate) fn rows_of(database: Database) -> Rows {
+    let store = Arc::new(SqlStore::new(database));
+    Rows { sessions: store.clone(), index: store.clone(), runs: store.clone(), environments: store }
+}
+
+session_store_contract!(sessions_on_sqlite, crate::contract::session_store, on_sqlite());
+session_store_contract!(sessions_on_postgres, crate::contract::session_store, on_postgres());
+session_index_contract!(index_on_sqlite, crate::contract::session_index, on_sqlite());
+session_index_contract!(index_on_postgres, crate::contract::session_index, on_postgres());
+run_store_contract!(runs_on_sqlite, crate::contract::run_store, on_sqlite());
+run_store_contract!(runs_on_postgres, crate::contract::run_store, on_postgres());
+triggers_contract!(triggers_on_sqlite, crate::contract::triggers, on_sqlite());
+triggers_contract!(triggers_on_postgres, crate::contract::triggers, on_postgres());
+environments_contract!(environments_on_sqlite, crate::contract::environments, on_sqlite());
+environments_contract!(environments_on_postgres, crate::contract::environments, on_postgres());

@@ -1,67 +1,136 @@
-//! The database of one node: a SQLite file, read by many and written by one.
+//! The database: a SQLite file of one node, or a Postgres that many replicas share. [`Database`] hides which.
 
 use crate::error::failed;
+use crate::postgres::{Postgres, PostgresOptions};
+use crate::reads::Reads;
+use crate::schema::{self, SchemaStatus};
 use crate::sqlite;
 use crate::writer::{Writer, WriterStats};
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result};
-use continuo_migrations::{Migrator, MigratorTrait};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A handle on the database; cloning it is cheap. Dropping the last one ends the writer after what was queued.
+/// A handle on the database; cloning it is cheap. Dropping the last one ends SQLite's writer after what was queued.
 #[derive(Clone)]
-pub struct Database(Arc<Inner>);
+pub struct Database(Arc<Engine>);
 
-struct Inner {
-    readers: DatabaseConnection,
-    writer: Writer,
+enum Engine {
+    Sqlite { readers: Reads, writer: Writer },
+    Postgres(Postgres),
 }
 
 impl Database {
-    /// Opens the file, makes it if it is not there, and brings its schema up to date.
+    /// Opens the SQLite file, makes it if it is not there, and brings its schema up to date. A file whose schema is newer
+    /// than this release is refused and left as it is.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let connection = sqlite::writer(&path);
-        Migrator::up(&connection, None).await.map_err(failed)?;
+        schema::refuse_if_ahead(&connection).await?;
+        schema::migrate(&connection).await?;
         sync_directory(&path).await?;
-        let readers = sqlite::readers(&path);
+        let readers = Reads::plain(sqlite::readers(&path));
         let writer = Writer::start(connection, path);
-        Ok(Self(Arc::new(Inner { readers, writer })))
+        Ok(Self(Arc::new(Engine::Sqlite { readers, writer })))
     }
 
-    /// Runs a job in a transaction and returns once it is durable. The one door for writes: on Postgres it becomes a
-    /// transaction per job.
+    /// Connects to Postgres; `Unavailable` if it does not answer within the acquire timeout, `InvalidArgument` for a URL
+    /// that is none. The schema is left as it is: see [`Database::schema_status`] and [`Database::migrate`].
+    pub async fn connect(options: PostgresOptions) -> Result<Self> {
+        Ok(Self(Arc::new(Engine::Postgres(Postgres::connect(options).await?))))
+    }
+
+    /// How the schema stands to the one of this release.
+    pub async fn schema_status(&self) -> Result<SchemaStatus> {
+        schema::status(self.readers()).await
+    }
+
+    /// Brings the schema up to date. Replicas that do it at the same moment wait for each other. SQLite's is, since it was
+    /// opened. An error leaves the schema as some earlier migration made it; to try again is safe.
+    pub async fn migrate(&self) -> Result<()> {
+        match &*self.0 {
+            Engine::Sqlite { .. } => Ok(()),
+            Engine::Postgres(postgres) => postgres.migrate().await,
+        }
+    }
+
+    /// Runs a job in a transaction and returns once it is durable. The one door for writes: a turn at the batching writer on
+    /// SQLite, a READ COMMITTED transaction of its own on Postgres, which runs a copy of the job again when the database
+    /// says that nothing was done and another try helps. On an error nothing was written, except for `OutcomeUnknown`.
     pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.0.writer.write(job).await
+        match &*self.0 {
+            Engine::Sqlite { writer, .. } => writer.write(job).await,
+            Engine::Postgres(postgres) => postgres.write(job).await,
+        }
     }
 
-    /// For single reads. Each sees every write that was acknowledged before it began.
-    pub(crate) fn readers(&self) -> &DatabaseConnection {
-        &self.0.readers
+    /// Runs one statement that is a transaction by itself and returns its rows, once what it wrote is durable: one round trip
+    /// on Postgres. Errors as of `write`.
+    pub(crate) async fn write_one(&self, statement: Statement) -> Result<Vec<QueryResult>> {
+        match &*self.0 {
+            Engine::Sqlite { writer, .. } => {
+                writer.write(|tx| async move { tx.query_all_raw(statement).await.map_err(failed) }.boxed()).await
+            }
+            Engine::Postgres(postgres) => postgres.write_one(statement).await,
+        }
     }
 
-    /// For reads that must agree with each other.
+    /// For single reads. Each sees every write that was acknowledged before it began, through any replica.
+    pub(crate) fn readers(&self) -> &Reads {
+        match &*self.0 {
+            Engine::Sqlite { readers, .. } => readers,
+            Engine::Postgres(postgres) => postgres.reads(),
+        }
+    }
+
+    /// For reads that must agree with each other; sees what `readers` sees.
     pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction> {
-        self.0.readers.begin().await.map_err(failed)
+        match &*self.0 {
+            Engine::Sqlite { readers, .. } => readers.begin(None).await.map_err(failed),
+            Engine::Postgres(postgres) => postgres.snapshot().await,
+        }
     }
 
-    /// What the writer has done so far.
+    pub(crate) fn backend(&self) -> DbBackend {
+        match &*self.0 {
+            Engine::Sqlite { .. } => DbBackend::Sqlite,
+            Engine::Postgres(_) => DbBackend::Postgres,
+        }
+    }
+
+    /// What SQLite's writer has done so far; all zero on Postgres, which has none.
     pub fn writer_stats(&self) -> WriterStats {
-        self.0.writer.stats()
+        match &*self.0 {
+            Engine::Sqlite { writer, .. } => writer.stats(),
+            Engine::Postgres(_) => WriterStats::default(),
+        }
     }
 
-    /// Writes what is queued, refuses what comes later with `Stopping`, and closes the file.
+    /// Requests that were sent to Postgres and whose answer was waited for: statements, begins, commits. Zero on SQLite.
+    /// Without what the driver asks by itself: a connection's start, and the first use of a statement on it.
+    pub fn round_trips(&self) -> u64 {
+        match &*self.0 {
+            Engine::Sqlite { .. } => 0,
+            Engine::Postgres(postgres) => postgres.round_trips(),
+        }
+    }
+
+    /// Writes what is queued, refuses what comes later with `Stopping`, and closes the connections.
     pub async fn close(&self) {
-        self.0.writer.close().await;
-        // The error type of sea-orm says nothing a caller could act on: the connections are gone either way.
-        let _ = self.0.readers.close_by_ref().await;
+        match &*self.0 {
+            Engine::Sqlite { readers, writer } => {
+                writer.close().await;
+                readers.close().await;
+            }
+            Engine::Postgres(postgres) => postgres.close().await,
+        }
     }
 }
 

@@ -50,11 +50,11 @@ impl Environments for SqlStore {
     }
 
     async fn add_key(&self, key: ApiKey) -> Result<()> {
-        let insert = api_key::Entity::insert(convert::api_key_row(&key));
+        let row = convert::api_key_row(&key);
         self.database
             .write(move |tx| {
                 async move {
-                    let added = insert.exec_without_returning(tx).await;
+                    let added = api_key::Entity::insert(row).exec_without_returning(tx).await;
                     added.map(drop).map_err(|e| failed_unless_taken(e, taken("api_key")))
                 }
                 .boxed()

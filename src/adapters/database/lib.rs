@@ -15,10 +15,14 @@ mod entity;
 mod environments;
 mod error;
 mod list;
+mod locks;
+mod postgres;
 mod queue;
+mod reads;
 mod run_filter;
 mod run_store;
 mod runs;
+mod schema;
 mod session_index;
 mod session_store;
 mod sessions;
@@ -28,6 +32,8 @@ mod waitpoints;
 mod writer;
 
 pub use database::Database;
+pub use postgres::PostgresOptions;
+pub use schema::SchemaStatus;
 pub use writer::WriterStats;
 
 /// The ports on a database. A handle: cloning it is cheap.
@@ -42,6 +48,9 @@ impl SqlStore {
         Self { database }
     }
 }
+
+#[cfg(test)]
+extern crate self as continuo_database;
 
 #[cfg(test)]
 mod contract;

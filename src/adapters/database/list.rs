@@ -3,7 +3,8 @@
 use crate::error::failed;
 use continuo_domain::Result;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait};
+use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 
 /// A place in the order (created_at, id).
 pub(crate) struct Position {
@@ -97,16 +98,14 @@ pub(crate) fn not_newer(created_at: impl ColumnTrait, id: impl ColumnTrait, posi
 }
 
 /// Rows with any of the tags. `column` is a JSON list, spelled with its table.
-pub(crate) fn any_tag(backend: DbBackend, column: &'static str, tags: &[String]) -> Expr {
-    let marks = |numbered: bool| {
-        let mark = |i: usize| if numbered { format!("${}", i + 1) } else { "?".to_owned() };
-        (0..tags.len()).map(mark).collect::<Vec<_>>().join(", ")
-    };
-    let sql = match backend {
-        DbBackend::Postgres => format!("jsonb_exists_any({column}, ARRAY[{}])", marks(true)),
-        _ => format!("EXISTS (SELECT 1 FROM json_each({column}) WHERE value IN ({}))", marks(false)),
-    };
-    Expr::cust_with_values(sql, tags.iter().map(String::as_str))
+pub(crate) fn any_tag(backend: DbBackend, column: &'static str, tags: &[String]) -> Condition {
+    if backend == DbBackend::Postgres {
+        let has = |tag: &String| Expr::cust_with_values(format!("{column} @> $1"), [serde_json::json!([tag])]);
+        return tags.iter().fold(Condition::any(), |any, tag| any.add(has(tag)));
+    }
+    let marks = vec!["?"; tags.len()].join(", ");
+    let sql = format!("EXISTS (SELECT 1 FROM json_each({column}) WHERE value IN ({marks}))");
+    Condition::all().add(Expr::cust_with_values(sql, tags.iter().map(String::as_str)))
 }
 
 fn pair(created_at: impl ColumnTrait, id: impl ColumnTrait) -> Expr {

@@ -10,7 +10,7 @@ use continuo_ports::run_store::Applied;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 use std::collections::HashMap;
@@ -56,23 +56,40 @@ pub(crate) async fn locked<C: ConnectionTrait>(connection: &C, id: &RunId) -> Re
 }
 
 /// The keys that a run holds among the runs of its task.
-#[derive(Default)]
 pub(crate) struct Claims {
     pub(crate) idempotency: Option<String>,
     pub(crate) debounce: Option<String>,
 }
 
-pub(crate) async fn insert<C: ConnectionTrait>(connection: &C, run: &Run, claims: Claims) -> Result<()> {
+/// A run that holds no keys.
+pub(crate) async fn insert<C: ConnectionTrait>(connection: &C, run: &Run) -> Result<()> {
+    run::Entity::insert(convert::run_row(run)).exec_without_returning(connection).await.map_err(failed)?;
+    insert_payload(connection, run).await
+}
+
+/// False, and nothing written, if another run holds one of the keys.
+pub(crate) async fn insert_unless_claimed<C: ConnectionTrait>(
+    connection: &C,
+    run: &Run,
+    claims: Claims,
+) -> Result<bool> {
     let row = run::ActiveModel {
         idempotency_claim: Set(claims.idempotency),
         debounce_claim: Set(claims.debounce),
         ..convert::run_row(run)
     };
-    run::Entity::insert(row).exec_without_returning(connection).await.map_err(failed)?;
+    let insert = run::Entity::insert(row).on_conflict(OnConflict::new().do_nothing().to_owned());
+    if insert.exec_without_returning(connection).await.map_err(failed)? == 0 {
+        return Ok(false);
+    }
+    insert_payload(connection, run).await?;
+    Ok(true)
+}
+
+async fn insert_payload<C: ConnectionTrait>(connection: &C, run: &Run) -> Result<()> {
     let payload =
         run_payload::ActiveModel { run_id: Set(run.spec.id.to_string()), payload: Set(run.spec.payload.clone()) };
-    run_payload::Entity::insert(payload).exec_without_returning(connection).await.map_err(failed)?;
-    Ok(())
+    run_payload::Entity::insert(payload).exec_without_returning(connection).await.map(drop).map_err(failed)
 }
 
 /// Writes the columns that differ from the row before, and no other.

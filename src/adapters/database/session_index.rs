@@ -150,7 +150,7 @@ fn tags(backend: DbBackend, environment: &EnvironmentId, prefix: &str, limit: u3
             "SELECT t.value AS tag, COUNT(DISTINCT session.id) AS sessions \
              FROM session, jsonb_array_elements_text(session.tags) AS t(value) \
              WHERE session.environment_id = $1 AND substr(t.value, 1, length($2)) = $2 \
-             GROUP BY t.value ORDER BY sessions DESC, tag ASC LIMIT $3"
+             GROUP BY t.value ORDER BY sessions DESC, t.value COLLATE \"C\" ASC LIMIT $3"
         }
         _ => {
             "SELECT t.value AS tag, COUNT(DISTINCT session.id) AS sessions \

@@ -2,7 +2,7 @@
 
 use crate::convert::{self, int};
 use crate::entity::{run, session, session_channel, session_run};
-use crate::error::{damaged, failed, failed_unless_taken};
+use crate::error::{again, damaged, failed, failed_unless_taken};
 use crate::{SqlStore, runs, sessions, waitpoints};
 use async_trait::async_trait;
 use continuo_domain::channel::ChannelName;
@@ -17,7 +17,7 @@ use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created,
 use futures_util::FutureExt;
 use sea_orm::sea_query::{Expr, OnConflict, Query, UnionType};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType};
-use sea_orm::{QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use std::collections::HashMap;
 
 #[async_trait]
@@ -190,9 +190,11 @@ impl SessionStore for SqlStore {
     }
 
     async fn set_max_age(&self, session: &SessionId, name: &ChannelName, max_age_seconds: u64) -> Result<()> {
-        let (id, name) = (session.to_string(), name.as_str().to_owned());
-        let max_age_seconds = i64::try_from(max_age_seconds).unwrap_or(i64::MAX);
-        self.database.write(move |tx| set_max_age(tx, id, name, max_age_seconds).boxed()).await
+        let update = session_channel::Entity::update_many()
+            .col_expr(session_channel::Column::MaxAgeSeconds, Expr::value(int(max_age_seconds)))
+            .filter(session_channel::Column::SessionId.eq(session.as_str()))
+            .filter(session_channel::Column::Name.eq(name.as_str()));
+        self.database.write_one(update.build(self.database.backend())).await.map(drop)
     }
 
     async fn named_channels(
@@ -238,7 +240,7 @@ impl SqlStore {
         &self,
         id: SessionId,
         now: Timestamp,
-        change: impl FnOnce(&mut Session) + Send + 'static,
+        change: impl FnOnce(&mut Session) + Clone + Send + 'static,
     ) -> Result<Session> {
         self.database
             .write(move |tx| {
@@ -289,6 +291,7 @@ async fn find_same_name<C: ConnectionTrait>(connection: &C, session: &Session) -
 }
 
 async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> {
+    hold_name(tx, &session).await?;
     let name = [session::Column::EnvironmentId, session::Column::ExternalId];
     let inserted = session::Entity::insert(convert::session_row(&session))
         .on_conflict(OnConflict::columns(name).do_nothing().to_owned())
@@ -296,8 +299,8 @@ async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> 
         .await
         .map_err(failed)?;
     if inserted == 0 {
-        // Between the two statements the row can only have gone, and only on Postgres.
-        let found = find_same_name(tx, &session).await?.ok_or(Error::SessionNotFound)?;
+        // Between the two statements the row can only have gone, and only on Postgres: then the name is free.
+        let found = find_same_name(tx, &session).await?.ok_or_else(again)?;
         return Ok(Upserted { session: found, is_new: false });
     }
     bind_waits(tx, &session).await?;
@@ -323,6 +326,11 @@ async fn create(tx: &DatabaseTransaction, session: Session, first_run: NewRun, n
     }
 }
 
+async fn hold_name(tx: &DatabaseTransaction, session: &Session) -> Result<()> {
+    let Some(name) = session.external_id.as_ref().map(ExternalId::as_str) else { return Ok(()) };
+    waitpoints::hold_name(tx, &session.tenant.environment, name).await
+}
+
 async fn bind_waits(tx: &DatabaseTransaction, session: &Session) -> Result<()> {
     let Some(name) = session.external_id.as_ref().map(ExternalId::as_str) else { return Ok(()) };
     waitpoints::bind(tx, &session.tenant.environment, name, &session.id).await
@@ -339,9 +347,13 @@ async fn update(tx: &DatabaseTransaction, id: SessionId, patch: SessionPatch, no
         return Ok(session);
     }
     session.updated_at = now;
+    let is_renamed = session.external_id != before.external_id;
+    if is_renamed {
+        hold_name(tx, &session).await?;
+    }
     let saved = sessions::save(tx, &session).await;
     saved.map_err(|e| failed_unless_taken(e, Error::ExternalIdTaken))?;
-    if session.external_id != before.external_id {
+    if is_renamed {
         bind_waits(tx, &session).await?;
     }
     Ok(session)
@@ -375,16 +387,18 @@ async fn claim_run(tx: &DatabaseTransaction, claim: ClaimRun, now: Timestamp) ->
         update = update.filter(session::Column::CurrentRunId.eq(expected.as_str()));
     }
     let is_won = update.exec(tx).await.map_err(failed)?.rows_affected == 1;
-    let mut session = Box::new(sessions::locked(tx, &id).await?);
     if !is_won {
-        return Ok(Claim::Lost(session));
+        // A statement later every change is visible that this one lost against; losers need not wait for each other.
+        let row = sessions::one(tx, session::Entity::find_by_id(id.as_str())).await?.ok_or(Error::SessionNotFound)?;
+        return Ok(Claim::Lost(Box::new(row)));
     }
+    let mut session = Box::new(sessions::locked(tx, &id).await?);
     if let Some(config) = trigger_config {
         session.trigger_config = config;
         sessions::save(tx, &session).await.map_err(failed)?;
     }
     let run = Run::new(NewRun { session: Some(id.clone()), ..run }, version, now);
-    runs::insert(tx, &run, runs::Claims::default()).await?;
+    runs::insert(tx, &run).await?;
     let audit = SessionRun { session: id, run: run.spec.id.clone(), reason, version, triggered_at: now };
     let audit = session_run::Entity::insert(convert::session_run_row(&audit));
     audit.exec_without_returning(tx).await.map_err(failed)?;
@@ -459,12 +473,4 @@ async fn register_channel(tx: &DatabaseTransaction, id: SessionId, name: String)
     let insert = session_channel::Entity::insert(row).on_conflict(OnConflict::columns(key).do_nothing().to_owned());
     insert.exec_without_returning(tx).await.map_err(failed)?;
     Ok(true)
-}
-
-async fn set_max_age(tx: &DatabaseTransaction, session: String, name: String, max_age_seconds: i64) -> Result<()> {
-    let update = session_channel::Entity::update_many()
-        .col_expr(session_channel::Column::MaxAgeSeconds, Expr::value(max_age_seconds))
-        .filter(session_channel::Column::SessionId.eq(session))
-        .filter(session_channel::Column::Name.eq(name));
-    update.exec(tx).await.map(drop).map_err(failed)
 }

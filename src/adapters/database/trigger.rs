@@ -1,7 +1,7 @@
 //! A trigger: the token it spends, the run it makes or finds, the parent that waits for it.
 
 use crate::entity::{run, run_payload, spent_token};
-use crate::error::failed;
+use crate::error::{again, failed};
 use crate::{convert, run_store, runs, waitpoints};
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::OneTimeToken;
@@ -64,12 +64,11 @@ async fn make_or_find(tx: &DatabaseTransaction, new: NewRun, now: Timestamp) -> 
         debounce: new.debounce.as_ref().map(|debounce| debounce.key.clone()),
     };
     let run = Run::new(new, 0, now);
-    runs::insert(tx, &run, claims).await?;
-    Ok((run, false))
+    // On Postgres another trigger may have taken a key since: the transaction is run again and finds that one's run.
+    if runs::insert_unless_claimed(tx, &run, claims).await? { Ok((run, false)) } else { Err(again()) }
 }
 
-/// The run that holds the key, if the key still counts. One for which it does not gives it up. Two triggers at the same
-/// moment: the unique index lets one through, and on Postgres the other is told to try again.
+/// The run that holds the key, if the key still counts. One for which it does not gives it up.
 async fn claim_key(tx: &DatabaseTransaction, new: &NewRun, now: Timestamp) -> Result<Option<Run>> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
     let holder = run::Entity::find()

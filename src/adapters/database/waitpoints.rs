@@ -2,9 +2,9 @@
 
 use crate::convert::{self, ms};
 use crate::entity::{registration, run, waitpoint};
-use crate::error::failed;
+use crate::error::{again, failed};
 use crate::list::any_tag;
-use crate::runs;
+use crate::{locks, runs};
 use continuo_domain::channel::{ChannelKey, SeqNum};
 use continuo_domain::run::{RunCommand, RunStatus};
 use continuo_domain::session::{ExternalId, SessionRef};
@@ -54,7 +54,8 @@ pub(crate) async fn create(tx: &DatabaseTransaction, mut waitpoint: Waitpoint) -
         .await
         .map_err(failed)?;
     if inserted == 0 {
-        let found = claim_key(tx, &waitpoint).await?.ok_or(Error::WaitpointNotFound)?;
+        // Whoever has the key now may have given it up between the two statements.
+        let found = claim_key(tx, &waitpoint).await?.ok_or_else(again)?;
         return Ok(MadeOrFound { row: found, is_cached: true });
     }
     if let Some(wait) = waitpoint.channel.as_ref().filter(|_| waitpoint.is_open()) {
@@ -84,6 +85,7 @@ async fn claim_key(tx: &DatabaseTransaction, new: &Waitpoint) -> Result<Option<W
 
 async fn bind_if_named(tx: &DatabaseTransaction, environment: &EnvironmentId, wait: &mut ChannelWait) -> Result<()> {
     let WaitedSession::Name(name) = &wait.session else { return Ok(()) };
+    locks::exclusive(tx, &name_lock(environment, name)).await?;
     let reference = SessionRef::External(ExternalId::trusted(name.clone()));
     if let Some(session) = crate::sessions::one(tx, crate::sessions::by_ref(environment, &reference)).await? {
         wait.session = WaitedSession::Id(session.id);
@@ -91,7 +93,19 @@ async fn bind_if_named(tx: &DatabaseTransaction, environment: &EnvironmentId, wa
     Ok(())
 }
 
-/// Gives the waits registered under a name to the session that has it now.
+/// The lock under which a wait looks for the session of a name and is registered. A session that takes the name takes the
+/// lock too, shared, before it looks for waits: so one of the two sees the other.
+fn name_lock(environment: &EnvironmentId, name: &str) -> String {
+    format!("name {environment} {name}")
+}
+
+/// Keeps waits by this name from being made until the transaction ends, and waits for those that are being made.
+pub(crate) async fn hold_name(tx: &DatabaseTransaction, environment: &EnvironmentId, name: &str) -> Result<()> {
+    locks::shared(tx, &name_lock(environment, name)).await
+}
+
+/// Gives the waits registered under a name, which is held, to the session that has it now. Rows are locked in the order of
+/// `complete`: the wait before its registration.
 pub(crate) async fn bind(
     tx: &DatabaseTransaction,
     environment: &EnvironmentId,
@@ -108,17 +122,17 @@ pub(crate) async fn bind(
         return Ok(());
     }
     let ids: Vec<_> = registered.into_iter().map(|row| row.waitpoint_id).collect();
-    registration::Entity::update_many()
-        .col_expr(registration::Column::SessionId, Expr::val(session.as_str()))
-        .col_expr(registration::Column::SessionName, Expr::val(None::<String>))
-        .filter(registration::Column::WaitpointId.is_in(&ids))
-        .exec(tx)
-        .await
-        .map_err(failed)?;
     waitpoint::Entity::update_many()
         .col_expr(waitpoint::Column::SessionId, Expr::val(session.as_str()))
         .col_expr(waitpoint::Column::SessionName, Expr::val(None::<String>))
         .filter(waitpoint::Column::Id.is_in(&ids))
+        .exec(tx)
+        .await
+        .map_err(failed)?;
+    registration::Entity::update_many()
+        .col_expr(registration::Column::SessionId, Expr::val(session.as_str()))
+        .col_expr(registration::Column::SessionName, Expr::val(None::<String>))
+        .filter(registration::Column::WaitpointId.is_in(&ids))
         .exec(tx)
         .await
         .map_err(failed)?;
