@@ -76,6 +76,11 @@ pub(crate) fn is_connection_lost(error: &DbErr) -> bool {
     }
 }
 
+/// The server has not answered in time: as good as a dead connection.
+pub(crate) fn no_answer() -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()))
+}
+
 fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(e))

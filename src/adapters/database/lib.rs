@@ -56,3 +56,7 @@ extern crate self as continuo_database;
 mod contract;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_postgres;
+#[cfg(test)]
+mod tests_replicas;

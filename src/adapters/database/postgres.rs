@@ -3,8 +3,8 @@
 //! Nothing here outlives a transaction: no lock, no setting, so any number of replicas may come and go. What a frozen or
 //! cut-off replica holds in an open transaction is freed by the server's own clock.
 
-use crate::error::{self, failed, is_worth_another_try, not_committed};
-use crate::reads::{Doubt, Reads};
+use crate::error::{self, failed, is_worth_another_try, no_answer, not_committed};
+use crate::reads::{Doubt, Reads, Remote};
 use crate::schema;
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result, Violation};
@@ -19,10 +19,16 @@ use std::time::Duration;
 
 /// Runs of one job before its error is the caller's.
 const TRIES_MAX: u32 = 5;
+/// How long the loser of a deadlock stays away, the first time.
+const GIVE_WAY: Duration = Duration::from_millis(20);
 /// The server ends a transaction whose owner says nothing for this long: it is frozen or cut off, and others wait.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// How long a statement waits for a lock that another transaction holds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a statement may take, unless it is said.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much longer than the server's own limits an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Distinct statements that a connection keeps prepared. Lists of values of different lengths are different statements.
 const STATEMENTS_PREPARED: usize = 512;
 
@@ -48,9 +54,14 @@ impl PostgresOptions {
             url: url.into(),
             pool_max: 16,
             acquire_timeout: Duration::from_secs(5),
-            statement_timeout: Some(Duration::from_secs(30)),
+            statement_timeout: Some(STATEMENT_TIMEOUT),
             application_name: "continuo".into(),
         }
+    }
+
+    /// How long an answer may take before the way to the server counts as cut.
+    fn patience(&self) -> Duration {
+        self.acquire_timeout + self.statement_timeout.unwrap_or(STATEMENT_TIMEOUT) + PATIENCE
     }
 
     fn connect_options(&self) -> Result<PgConnectOptions> {
@@ -82,7 +93,8 @@ impl Postgres {
             .map_err(|e| Error::Unavailable(Cause::new(e)))?;
         let round_trips = Arc::new(AtomicU64::new(0));
         let connections = counted(SqlxPostgresConnector::from_sqlx_postgres_pool(connections), &round_trips);
-        Ok(Self { options, reads: Reads::with_doubt(connections, doubt), round_trips })
+        let remote = Remote { doubt, patience: options.patience() };
+        Ok(Self { options, reads: Reads::remote(connections, remote), round_trips })
     }
 
     /// On one connection, which holds the lock that lets one replica migrate at a time; it goes with the connection.
@@ -116,6 +128,7 @@ impl Postgres {
             match self.try_write(job.clone()).await {
                 Err(error) if tries < TRIES_MAX && is_worth_another_try(&error) => {
                     tracing::debug!(tries, cause = error.cause().map(Cause::for_log), "a transaction is run again");
+                    give_way(&error, tries).await;
                     tries += 1;
                 }
                 answer => return answer,
@@ -130,16 +143,17 @@ impl Postgres {
         self.count(1);
         let transaction = self.reads.begin(None).await.map_err(failed)?;
         self.count(1);
-        match job(&transaction).await {
+        let done = tokio::time::timeout(self.options.patience(), job(&transaction)).await;
+        match done.unwrap_or_else(|_| Err(failed(no_answer()))) {
             Ok(value) => {
-                let committed = transaction.commit().await;
+                let committed = self.reads.within(transaction.commit()).await;
                 committed.inspect_err(|e| self.reads.note(e)).map_err(not_committed)?;
                 Ok(value)
             }
             Err(error) => {
                 error::db_error(&error).inspect(|e| self.reads.note(e));
                 // Fails where the connection is gone, and the transaction with it.
-                let _ = transaction.rollback().await;
+                let _ = self.reads.within(transaction.rollback()).await;
                 Err(error)
             }
         }
@@ -151,7 +165,10 @@ impl Postgres {
         loop {
             let answer = self.reads.once(statement.clone()).await;
             match answer.map_err(error::failed_alone) {
-                Err(error) if tries < TRIES_MAX && is_worth_another_try(&error) => tries += 1,
+                Err(error) if tries < TRIES_MAX && is_worth_another_try(&error) => {
+                    give_way(&error, tries).await;
+                    tries += 1;
+                }
                 answer => return answer,
             }
         }
@@ -167,6 +184,13 @@ impl Postgres {
 
     fn count(&self, round_trips: u64) {
         self.round_trips.fetch_add(round_trips, Ordering::Relaxed);
+    }
+}
+
+/// Lets the one that won a deadlock go on: who comes back at once may take the lock from under it, and they meet again.
+async fn give_way(error: &Error, tries: u32) {
+    if error::db_error(error).is_some() {
+        tokio::time::sleep(GIVE_WAY * tries).await;
     }
 }
 

@@ -125,7 +125,7 @@ async fn take(tx: &DatabaseTransaction, batch: &[Waiting], wanted: usize, now: T
         .order_by_asc(Column::AvailableAtMs)
         .order_by_asc(Column::Id)
         .limit(wanted as u64)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        .lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
     runs::all(tx, free).await
 }
 

@@ -1,6 +1,6 @@
 //! Reads outside a transaction, once more where the connection turned out to be dead.
 
-use crate::error::is_connection_lost;
+use crate::error::{is_connection_lost, no_answer};
 use sea_orm::{AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult};
 use sea_orm::{IsolationLevel, QueryResult, Statement, TransactionTrait};
 use std::sync::Arc;
@@ -11,17 +11,24 @@ use std::time::{Duration, Instant};
 /// use: the read is repeated, on one that was tested or is new.
 pub(crate) struct Reads {
     connections: DatabaseConnection,
-    doubt: Option<Doubt>,
+    remote: Option<Remote>,
+}
+
+/// What there is to mind about a server on the other side of a network.
+pub(crate) struct Remote {
+    pub(crate) doubt: Doubt,
+    /// How long an answer is waited for: past this the way to the server is cut, as the server gives up sooner.
+    pub(crate) patience: Duration,
 }
 
 impl Reads {
     /// On connections that do not break by themselves.
     pub(crate) fn plain(connections: DatabaseConnection) -> Self {
-        Self { connections, doubt: None }
+        Self { connections, remote: None }
     }
 
-    pub(crate) fn with_doubt(connections: DatabaseConnection, doubt: Doubt) -> Self {
-        Self { connections, doubt: Some(doubt) }
+    pub(crate) fn remote(connections: DatabaseConnection, remote: Remote) -> Self {
+        Self { connections, remote: Some(remote) }
     }
 
     /// A transaction; READ ONLY if it has an isolation level.
@@ -37,25 +44,31 @@ impl Reads {
 
     /// Once, without a second try: for what is not a read.
     pub(crate) async fn once(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let rows = self.connections.query_all_raw(statement).await;
+        let rows = self.within(self.connections.query_all_raw(statement)).await;
         rows.inspect_err(|error| self.note(error))
     }
 
     /// Tells the pool to test its connections, if this error says that one of them was dead.
     pub(crate) fn note(&self, error: &DbErr) {
-        if let Some(doubt) = self.doubt.as_ref().filter(|_| is_connection_lost(error)) {
-            doubt.raise();
+        if let Some(remote) = self.remote.as_ref().filter(|_| is_connection_lost(error)) {
+            remote.doubt.raise();
         }
+    }
+
+    /// Waits for an answer no longer than there is patience for.
+    pub(crate) async fn within<T>(&self, answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+        let Some(remote) = &self.remote else { return answer.await };
+        tokio::time::timeout(remote.patience, answer).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     async fn twice<'s, T, F>(&'s self, ask: impl Fn(&'s DatabaseConnection) -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>> + Send,
     {
-        match ask(&self.connections).await {
+        match self.within(ask(&self.connections)).await {
             Err(error) if is_connection_lost(&error) => {
                 self.note(&error);
-                ask(&self.connections).await
+                self.within(ask(&self.connections)).await
             }
             answer => answer,
         }

@@ -15,10 +15,10 @@ use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, 
 use continuo_ports::run_store::{RunFilter, RunStore, Triggered, WaitpointCompleted, WaitpointFilter};
 use futures_util::FutureExt;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::sea_query::{LockBehavior, LockType, OnConflict};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 #[async_trait]
 impl RunStore for SqlStore {
@@ -84,8 +84,21 @@ impl RunStore for SqlStore {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let (environment, leases) = (environment.clone(), leases.to_vec());
-        self.database.write(move |tx| renew(tx, environment, leases, lease_until, now).boxed()).await
+        let renew = |leases: Vec<LeaseRef>, behavior: Option<LockBehavior>| {
+            let environment = environment.clone();
+            self.database.write(move |tx| renew(tx, environment, leases, lease_until, now, behavior).boxed())
+        };
+        // Together those that nobody holds; then the others one by one, so that no lock is held while one is waited for.
+        let mut answers = Vec::with_capacity(leases.len());
+        for (lease, answer) in leases.iter().zip(renew(leases.to_vec(), Some(LockBehavior::SkipLocked)).await?) {
+            answers.push(match answer {
+                Err(Error::RunNotFound) if self.database.backend() == DbBackend::Postgres => {
+                    renew(vec![lease.clone()], None).await?.remove(0)
+                }
+                answer => answer,
+            });
+        }
+        Ok(answers)
     }
 
     async fn dequeue(&self, request: DequeueRequest, now: Timestamp) -> Result<Vec<Assignment>> {
@@ -210,7 +223,9 @@ impl RunStore for SqlStore {
             worker: Set(worker.to_owned()),
             announced_at_ms: Set(now.0),
         };
-        let rows: Vec<_> = tasks.iter().map(row).collect();
+        // In one order for all, and each once.
+        let tasks: BTreeSet<_> = tasks.iter().collect();
+        let rows: Vec<_> = tasks.into_iter().map(row).collect();
         self.database.write(move |tx| register_tasks(tx, rows).boxed()).await
     }
 
@@ -262,20 +277,24 @@ async fn update_metadata(tx: &DatabaseTransaction, id: RunId, update: MetadataUp
     runs::locked(tx, &id).await
 }
 
-/// Reads and writes what a lease consists of, and nothing of what may be long.
+/// Reads and writes what a lease consists of, and nothing of what may be long. A run that another transaction holds is not
+/// found, if `behavior` says to pass over it.
 async fn renew(
     tx: &DatabaseTransaction,
     environment: EnvironmentId,
     leases: Vec<LeaseRef>,
     lease_until: Timestamp,
     now: Timestamp,
+    behavior: Option<LockBehavior>,
 ) -> Result<Vec<Result<Renewed>>> {
     let ids = leases.iter().map(|lease| lease.run.as_str());
     let rows = run::Entity::find()
         .filter(run::Column::Id.is_in(ids))
-        .filter(run::Column::EnvironmentId.eq(environment.as_str()))
-        .order_by_asc(run::Column::Id)
-        .lock_exclusive();
+        .filter(run::Column::EnvironmentId.eq(environment.as_str()));
+    let rows = match behavior {
+        Some(behavior) => rows.lock_with_behavior(LockType::NoKeyUpdate, behavior),
+        None => rows.lock(LockType::NoKeyUpdate),
+    };
     let rows = runs::without(rows, &[run::Column::Output, run::Column::Metadata]).all(tx).await.map_err(failed)?;
     let mut runs = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -314,6 +333,9 @@ pub(crate) async fn apply(
         RunCommand::Suspend { waitpoint, .. } => Some(waitpoint.clone()),
         _ => None,
     };
+    if matches!(command, RunCommand::Cancel { .. }) {
+        runs::lock_below(tx, &id).await?;
+    }
     let mut run = runs::locked(tx, &id).await?;
     if run.spec.environment != environment {
         return Err(Error::RunNotFound);

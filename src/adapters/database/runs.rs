@@ -10,8 +10,9 @@ use continuo_ports::run_store::Applied;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable};
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
+use sea_orm::{IdenStatic, Iterable, Statement};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 use std::collections::HashMap;
 
@@ -49,10 +50,33 @@ pub(crate) async fn one<C: ConnectionTrait>(connection: &C, select: Select<run::
     all(connection, select).await.map(|mut runs| runs.pop())
 }
 
-/// The row, to be changed in this transaction.
+/// The row, to be changed in this transaction. Who locks several locks a child before its parent: ends go that way, from a
+/// run to those that wait for it.
 pub(crate) async fn locked<C: ConnectionTrait>(connection: &C, id: &RunId) -> Result<Run> {
-    let select = run::Entity::find_by_id(id.as_str()).lock_exclusive();
+    let select = run::Entity::find_by_id(id.as_str()).lock(LockType::NoKeyUpdate);
     one(connection, select).await?.ok_or(Error::RunNotFound)
+}
+
+/// Locks the runs that a cancel of this one takes along, before it locks the run itself. One that comes between is locked
+/// after it: the transaction may then lose against that one's end, and is run again.
+pub(crate) async fn lock_below(tx: &DatabaseTransaction, id: &RunId) -> Result<()> {
+    if tx.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let over: Vec<_> = over().map(|status| format!("'{status}'")).collect();
+    let over = over.join(", ");
+    let sql = format!(
+        "WITH RECURSIVE below AS ( \
+         SELECT id FROM run WHERE parent_run_id = $1 AND status NOT IN ({over}) \
+         UNION SELECT run.id FROM run JOIN below ON run.parent_run_id = below.id WHERE run.status NOT IN ({over})) \
+         SELECT id FROM run WHERE id IN (SELECT id FROM below) ORDER BY depth DESC, id FOR NO KEY UPDATE"
+    );
+    let lock = Statement::from_sql_and_values(DbBackend::Postgres, sql, [id.as_str().into()]);
+    tx.query_all_raw(lock).await.map(drop).map_err(failed)
+}
+
+fn over() -> impl Iterator<Item = &'static str> {
+    RunStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(RunStatus::as_str)
 }
 
 /// The keys that a run holds among the runs of its task.
@@ -150,12 +174,11 @@ async fn end(tx: &DatabaseTransaction, run: &Run, now: Timestamp) -> Result<Vec<
     if run.status != RunStatus::Canceled {
         return Ok(others);
     }
-    let over = RunStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(RunStatus::as_str);
     let children = run::Entity::find()
         .filter(run::Column::ParentRunId.eq(run.spec.id.as_str()))
-        .filter(run::Column::Status.is_not_in(over))
+        .filter(run::Column::Status.is_not_in(over()))
         .order_by_asc(run::Column::Id)
-        .lock_exclusive();
+        .lock(LockType::NoKeyUpdate);
     for mut child in all(tx, children).await? {
         let cancel = RunCommand::Cancel { reason: "The run that triggered it was canceled".into() };
         let effects = apply(tx, &mut child, cancel, now).await?;

@@ -5,6 +5,7 @@ use crate::entity::session;
 use crate::error::failed;
 use continuo_domain::session::{Session, SessionRef};
 use continuo_domain::{EnvironmentId, Error, Result, SessionId};
+use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
 
 pub(crate) fn by_ref(environment: &EnvironmentId, session: &SessionRef) -> Select<session::Entity> {
@@ -26,9 +27,10 @@ pub(crate) async fn all<C: ConnectionTrait>(connection: &C, select: Select<sessi
     select.all(connection).await.map_err(failed)?.into_iter().map(convert::session).collect()
 }
 
-/// The row, to be changed in this transaction. SQLite needs no lock: it has one writer.
+/// The row, to be changed in this transaction. Rows that refer to it may still come; SQLite needs no lock: it has one
+/// writer.
 pub(crate) async fn locked<C: ConnectionTrait>(connection: &C, id: &SessionId) -> Result<Session> {
-    let select = session::Entity::find_by_id(id.as_str()).lock_exclusive();
+    let select = session::Entity::find_by_id(id.as_str()).lock(LockType::NoKeyUpdate);
     one(connection, select).await?.ok_or(Error::SessionNotFound)
 }
 

@@ -10,7 +10,7 @@ use continuo_domain::waitpoint::{Waitpoint, WaitpointKind};
 use continuo_domain::{EnvironmentId, Error, Result, Timestamp};
 use continuo_ports::run_store::{Applied, NewTrigger, ParentWait, Triggered};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Expr, LockBehavior, LockType, OnConflict, Query};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect};
 
 /// How much longer a spent token is remembered than it counts: replicas' clocks differ.
@@ -37,8 +37,15 @@ async fn spend(
     token: OneTimeToken,
     now: Timestamp,
 ) -> Result<()> {
-    let over = spent_token::Entity::delete_many().filter(spent_token::Column::ExpiresAtMs.lte(now.0));
-    over.exec(tx).await.map_err(failed)?;
+    // Those that another transaction forgets just now are left to it.
+    let over = Query::select()
+        .column(spent_token::Column::Id)
+        .from(spent_token::Entity)
+        .and_where(spent_token::Column::ExpiresAtMs.lte(now.0))
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .to_owned();
+    let forget = spent_token::Entity::delete_many().filter(spent_token::Column::Id.in_subquery(over));
+    forget.exec(tx).await.map_err(failed)?;
     let row = spent_token::ActiveModel {
         id: Set(token.id),
         environment_id: Set(environment.to_string()),

@@ -12,7 +12,7 @@ use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoi
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::{Applied, MadeOrFound, WaitpointCompleted, WaitpointFilter, WaitpointState};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::sea_query::{Expr, LockType, OnConflict, Query};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 
@@ -173,8 +173,9 @@ pub(crate) async fn complete(
         let suspended = run::Entity::find()
             .filter(run::Column::WaitingOn.eq(id.as_str()))
             .filter(run::Column::Status.eq(RunStatus::WaitingToResume.as_str()))
+            .order_by_desc(run::Column::Depth)
             .order_by_asc(run::Column::Id)
-            .lock_exclusive();
+            .lock(LockType::NoKeyUpdate);
         for mut run in runs::all(tx, suspended).await? {
             let effects = runs::apply(tx, &mut run, RunCommand::Resume { waitpoint: id.clone() }, now).await?;
             if !effects.change.is_noop {
