@@ -24,8 +24,8 @@ enum Engine {
 }
 
 impl Database {
-    /// Opens the SQLite file, makes it if it is not there, and brings its schema up to date. A file whose schema is newer
-    /// than this release is refused and left as it is.
+    /// Opens the SQLite file, makes it if it is not there, and brings its schema up to date. `InvalidArgument` for a file
+    /// whose schema is newer than this release; it is left as it is.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let connection = sqlite::writer(&path);
@@ -49,7 +49,8 @@ impl Database {
     }
 
     /// Brings the schema up to date. Replicas that do it at the same moment wait for each other. SQLite's is, since it was
-    /// opened. An error leaves the schema as some earlier migration made it; to try again is safe.
+    /// opened. `InvalidArgument` if a newer release made it. Any other error leaves the schema as some migration made it;
+    /// to try again is safe.
     pub async fn migrate(&self) -> Result<()> {
         match &*self.0 {
             Engine::Sqlite { .. } => Ok(()),

@@ -1,8 +1,17 @@
-//! Sessions, runs, waitpoints and tenants in SQL through sea-orm: SQLite for one node, in a form that Postgres takes too.
+//! Sessions, runs, waitpoints and tenants in SQL through sea-orm: SQLite for one node, Postgres for any number of replicas.
 //!
-//! Who comes first. [`Database`] is the file and the way to it: many readers, one batching writer. [`SqlStore`] is the
-//! four ports on top of it. Every race between callers is decided by one statement with a condition or by one transaction;
-//! rows that are read to be changed are locked, which SQLite (one writer) does without being asked.
+//! [`Database`] is the way to either: on SQLite many readers and one batching writer, on Postgres a pool and a transaction
+//! per job. [`SqlStore`] is the ports on top of it, with the same statements for both; where only one needs something (locks,
+//! `SKIP LOCKED`, a transaction that is run again) the other does without.
+//!
+//! Who comes first. Every race between callers is decided by one statement with a condition or by one transaction; rows that
+//! are read to be changed are locked. On SQLite there is one writer and no lock to wait for. On Postgres, under READ
+//! COMMITTED, each statement sees what was committed before it began, and
+//! - who locks several rows locks a run before those that wait for it, a wait before its registration, and for the rest by
+//!   id; who cannot (renewals, handing out) takes what is free and waits for nothing while it holds something;
+//! - what no row stands for yet is an advisory lock of the transaction: a name that a session takes while a wait by that name
+//!   is registered, a place in a queue with a limit;
+//! - a transaction that loses all the same, or finds that rows moved between two of its statements, is run again.
 //!
 //! Identifiers are compared as they are given, byte by byte: no case folding, no trimming. Times are milliseconds and come
 //! from the caller; nothing here reads a clock.

@@ -1,8 +1,7 @@
 //! How the schema stands to this release, and the way up.
 
 use crate::error::{damaged, failed};
-use continuo_domain::error::Cause;
-use continuo_domain::{Error, Result};
+use continuo_domain::{Result, Violation};
 use continuo_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::collections::BTreeSet;
@@ -61,15 +60,13 @@ async fn applied<C: ConnectionTrait>(connection: &C) -> Result<BTreeSet<String>>
 
 pub(crate) async fn refuse_if_ahead<C: ConnectionTrait>(connection: &C) -> Result<()> {
     match status(connection).await? {
-        SchemaStatus::Ahead { unknown } => Err(ahead(&unknown)),
+        SchemaStatus::Ahead { unknown } => {
+            let newest = unknown.last().map_or("", String::as_str);
+            let problem = format!("was made by a newer release: it has {newest}; start that release");
+            Err(Violation::new("database", problem).into())
+        }
         _ => Ok(()),
     }
-}
-
-fn ahead(unknown: &[String]) -> Error {
-    let newest = unknown.last().map_or("", String::as_str);
-    let sentence = format!("the database was made by a newer release (it has {newest}); start that release");
-    Error::Unavailable(Cause::new(sentence))
 }
 
 /// Brings the schema up to date.

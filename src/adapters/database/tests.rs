@@ -178,6 +178,20 @@ async fn idle_workers_and_found_names_cost_no_transaction() {
     assert_eq!(database.writer_stats(), before);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_a_newer_release_is_refused_and_left_as_it_is() {
+    let (_directory, path) = directory();
+    let (database, _) = open(&path).await;
+    let later = Statement::from_string(DbBackend::Sqlite, "INSERT INTO seaql_migrations VALUES ('m9999_later', 0)");
+    database.write_one(later).await.unwrap();
+    database.close().await;
+    let refused = Database::open(&path).await.map(drop);
+    assert!(
+        matches!(&refused, Err(e @ Error::InvalidArgument(_)) if e.to_string().contains("m9999_later")),
+        "{refused:?}"
+    );
+}
+
 async fn plan(database: &Database, select: Statement) -> String {
     let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {}", select.sql), ..select };
     let rows = database.readers().query_all_raw(explain).await.unwrap();
