@@ -274,6 +274,12 @@ impl FencingToken {
         Self::parse(&format!("{owner}{RENEWAL}{next}")).ok()
     }
 
+    /// Do both name the same owner, however often either was renewed?
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let owner = |token: &Self| token.0.rsplit_once(RENEWAL).map_or(token.0.len(), |(owner, _)| owner.len());
+        self.0[..owner(self)] == other.0[..owner(other)]
+    }
+
     /// Was it made by `renewed`?
     pub fn is_renewed(&self) -> bool {
         self.0.contains(RENEWAL)
@@ -487,6 +493,8 @@ mod tests {
                 let next = last.renewed().unwrap();
                 assert!(next != last && next != token && next.is_renewed() && !token.is_renewed());
                 assert_eq!(Fence::of_token(&next), Fence::of_token(&token));
+                assert!(next.says_the_same(&token) && token.says_the_same(&next) && next.says_the_same(&last));
+                assert!(!next.says_the_same(&FencingToken::parse("3.6").unwrap()));
                 last = next;
             }
             assert_eq!(last.as_str(), format!("{text}~12"));

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use continuo_domain::channel::{
-    Append, Appended, ChannelKey, ChannelName, Debt, Direction, Position, ReadFrom, Record, SeqNum, Tail,
+    Append, Appended, ChannelKey, ChannelName, Debt, Direction, FencingToken, Position, ReadFrom, Record, SeqNum, Tail,
 };
 use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::id::OrganizationId;
@@ -27,7 +27,8 @@ pub enum ReadEvent {
     },
     /// The next records, without gaps between them. Shared between the readers of a stream.
     Records(Arc<[Record]>),
-    /// Everything below this tail has been delivered. Comes each time the reader has caught up, before it waits.
+    /// Everything below this tail has been delivered. Comes each time the reader has caught up, before it waits. Its fencing
+    /// token is the one last known.
     CaughtUp(Tail),
 }
 
@@ -66,10 +67,17 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// One batch, at once: the records at `from`, at most [`READ_BATCH_RECORDS_MAX`] and about [`READ_BATCH_BYTES_MAX`],
     /// and the tail they were read under. Empty at the tail. A start that was trimmed away begins at the first record.
+    /// The tail's fencing token is the one last known; `tail` tells the one in force.
     async fn read(&self, channel: &ChannelKey, from: ReadFrom) -> Result<(Vec<Record>, Tail)>;
 
     /// The end of the channel. A channel that was never written has the default tail.
     async fn tail(&self, channel: &ChannelKey) -> Result<Tail>;
+
+    /// A fencing token that was in force lately, of a channel that has records, if the store has it at hand. Good for the
+    /// condition of an append and for nothing else: another process may have raised the fence, and `append` tells.
+    fn fencing_token_hint(&self, _channel: &ChannelKey) -> Option<FencingToken> {
+        None
+    }
 
     /// Where the record with this part id stands, if the channel (still) has it.
     async fn part(&self, channel: &ChannelKey, part_id: &continuo_domain::channel::PartId) -> Result<Option<SeqNum>>;

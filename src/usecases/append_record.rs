@@ -145,13 +145,20 @@ impl Core {
         close: Close,
     ) -> Result<Appended> {
         let own_token = append.fencing_token.clone();
+        // An old token is refused, and the true one then asked for.
+        let mut hint = self.ports.channels.fencing_token_hint(channel);
         for _ in 0..FENCE_ROUNDS_MAX {
-            let tail = self.ports.channels.tail(channel).await?;
-            if tail.position.seq_num == 0 {
-                // Nobody wrote to it yet, or it went with its session, and its closed fence with it.
-                self.check_still_open(session).await?;
-            }
-            let seen = tail.fencing_token;
+            let seen = match hint.take() {
+                Some(token) => token,
+                None => {
+                    let tail = self.ports.channels.tail(channel).await?;
+                    if tail.position.seq_num == 0 {
+                        // Nobody wrote to it yet, or it went with its session, and its closed fence with it.
+                        self.check_still_open(session).await?;
+                    }
+                    tail.fencing_token
+                }
+            };
             if Fence::of_token(&seen).closed && close == Close::Refuses {
                 let closed_reason = self.closed_reason(session).await;
                 return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
