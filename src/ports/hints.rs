@@ -1,5 +1,6 @@
 //! Word from replica to replica. Any hint may be lost, doubled or late: whoever waits for one also has a clock.
 
+use async_trait::async_trait;
 use continuo_domain::{EnvironmentId, RunId, SessionId};
 use futures_util::stream::BoxStream;
 
@@ -19,17 +20,19 @@ pub enum Hint {
 }
 
 /// The way hints take. Between replicas only: what one process tells itself goes by a shorter way.
+#[async_trait]
 pub trait Hints: Send + Sync + 'static {
-    /// Tells every other replica. Returns at once; where the way is blocked the hint is dropped.
-    fn send(&self, hint: Hint);
+    /// Tells every other replica; itself it tells nothing. Best effort: this takes a moment at most, and where the way is
+    /// blocked the hints are dropped. Who has many at once sends them together.
+    async fn send(&self, hints: Vec<Hint>);
 
-    /// What other replicas send from here on, for ever: the stream outlives a lost connection, and hints of that time are
-    /// missed. Its own hints may come back. `None` in the stream means: some may have been missed, look at everything.
+    /// What other replicas send, for ever: the stream outlives a lost connection, and hints of that time are missed. `None`
+    /// says that it listens from here on, first of all and again after each gap: look at everything.
     fn receive(&self) -> BoxStream<'static, Option<Hint>>;
 }
 
 impl Hint {
-    /// The hint as one line of text, for adapters that carry texts. At most a kilobyte: every part of it is bounded.
+    /// The hint as a text, for adapters that carry texts. Below 2 KiB: every part of it is bounded.
     pub fn to_text(&self) -> String {
         match self {
             Self::Work(environment) => format!("work {environment}"),

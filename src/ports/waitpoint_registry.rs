@@ -19,12 +19,14 @@ pub struct WaitKey {
 /// Sets of waits with a life that only grows.
 #[async_trait]
 pub trait WaitpointRegistry: Send + Sync + 'static {
-    /// Adds a wait; the set lives until `until` at least: a short wait never shortens a longer sibling's.
+    /// Adds a wait; the set lives until `until` at least: a short wait never shortens a longer sibling's, and neither does
+    /// the same wait registered again.
     async fn register(&self, key: &WaitKey, waitpoint: &WaitpointId, until: Timestamp) -> Result<()>;
 
     /// Removes a wait, if it is there.
     async fn remove(&self, key: &WaitKey, waitpoint: &WaitpointId) -> Result<()>;
 
-    /// Reads and clears the set in one step: a concurrent registration is either in the answer or still in the set.
+    /// Reads and clears the set in one step: a concurrent registration is either in the answer or still in the set. Waits
+    /// whose time is over at `now` are not in the answer.
     async fn drain(&self, key: &WaitKey, now: Timestamp) -> Result<Vec<WaitpointId>>;
 }

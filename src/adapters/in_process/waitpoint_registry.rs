@@ -5,7 +5,7 @@ use continuo_domain::{Result, Timestamp, WaitpointId};
 use continuo_ports::waitpoint_registry::WaitKey;
 use continuo_ports::{Clock, WaitpointRegistry};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ impl WaitpointRegistry for InProcessRegistry {
 
     async fn drain(&self, key: &WaitKey, now: Timestamp) -> Result<Vec<WaitpointId>> {
         let drained = self.sets.lock().take(key);
-        Ok(drained.filter(|set| now < set.until).map(|set| set.waitpoints.into_iter().collect()).unwrap_or_default())
+        let waits = drained.map(|set| set.waitpoints).unwrap_or_default();
+        Ok(waits.into_iter().filter(|(_, until)| now < *until).map(|(waitpoint, _)| waitpoint).collect())
     }
 }
 
@@ -56,7 +57,8 @@ struct Set {
     until: Timestamp,
     /// Tells sets apart that end at the same moment.
     number: u64,
-    waitpoints: BTreeSet<WaitpointId>,
+    /// Each with its end.
+    waitpoints: BTreeMap<WaitpointId, Timestamp>,
 }
 
 /// Every set is in `by_key` and, under its end, in `by_end`: in both or in neither.
@@ -71,7 +73,8 @@ impl Sets {
     fn add(&mut self, key: &WaitKey, waitpoint: &WaitpointId, until: Timestamp) {
         let mut set = self.take(key).unwrap_or_else(|| self.new_set(until));
         set.until = set.until.max(until);
-        set.waitpoints.insert(waitpoint.clone());
+        let end = set.waitpoints.entry(waitpoint.clone()).or_insert(until);
+        *end = until.max(*end);
         self.put(key.clone(), set);
     }
 
@@ -104,7 +107,7 @@ impl Sets {
 
     fn new_set(&mut self, until: Timestamp) -> Set {
         self.last_number += 1;
-        Set { until, number: self.last_number, waitpoints: BTreeSet::new() }
+        Set { until, number: self.last_number, waitpoints: BTreeMap::new() }
     }
 }
 
