@@ -1,2 +1,80 @@
-//! Hints and leases over one Postgres connection.
+//! Hints and leases over one Postgres connection, for deployments without Redis.
+//!
+//! The connection listens, notifies and holds advisory locks, so it must be one session of the server's: not through a pooler
+//! that hands out transactions.
 #![warn(missing_docs)]
+
+mod encryption;
+mod hints;
+mod leases;
+mod session;
+mod url;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+#[path = "../../../tests/it/contract/hints.rs"]
+mod hints_contract;
+#[cfg(test)]
+#[path = "../../../tests/it/contract/leases.rs"]
+mod leases_contract;
+#[cfg(test)]
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
+
+use continuo_domain::{Error, Result};
+use continuo_ports::{Hints, Leases};
+use session::Session;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which Postgres, and under which name.
+#[derive(Clone)]
+pub struct Options {
+    /// `postgres://…` as the database itself is named, with `sslmode`, `sslrootcert`, `sslcert` and `sslkey`.
+    pub url: String,
+    /// The name the replicas of one deployment share, and deployments in one database do not.
+    pub channel: String,
+}
+
+/// The adapters of one replica, over one connection.
+pub struct PostgresHints {
+    session: Arc<Session>,
+}
+
+impl PostgresHints {
+    /// Returns at once and connects in the background, within a Tokio runtime, until the last of its adapters is dropped.
+    /// Fails where the URL or a certificate it names cannot be read, not where Postgres is away.
+    pub fn connect(options: Options) -> Result<Self> {
+        let random = getrandom::u64().map_err(|_| Error::internal("the operating system has no randomness"))?;
+        let (config, encryption) = url::parse(&options.url)?;
+        let tls = encryption.connector()?;
+        Ok(Self { session: Session::open(config, tls, options.channel, format!("{random:016x}")) })
+    }
+
+    /// Word to the other replicas.
+    pub fn hints(&self) -> Arc<dyn Hints> {
+        Arc::new(hints::PostgresNotify::new(self.session.clone()))
+    }
+
+    /// Who does what one replica is enough for. A lease ends with its time to live, and with the connection: the server ends
+    /// that after 3 s of silence.
+    pub fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(leases::AdvisoryLocks::new(self.session.clone()))
+    }
+}
+
+impl fmt::Debug for PostgresHints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresHints(..)")
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Options").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}

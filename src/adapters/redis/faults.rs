@@ -2,6 +2,7 @@
 
 use crate::contract::pair;
 use crate::hints_contract::{listening, next};
+use crate::proxy::Proxy;
 use crate::{CALL_TIMEOUT, Redis};
 use continuo_domain::channel::Direction;
 use continuo_domain::waitpoint::WaitedSession;
@@ -9,14 +10,12 @@ use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp, WaitpointI
 use continuo_ports::waitpoint_registry::WaitKey;
 use continuo_ports::{Hint, Hints};
 use futures_util::stream::BoxStream;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::process::Child;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Moments far from now on any clock, the first after the second.
@@ -147,14 +146,20 @@ async fn a_connection_that_is_cut_is_made_again() {
 
 // A partition: the connection stands, as far as either end knows, and carries nothing any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_carries_nothing_any_more_is_replaced() {
+async fn a_connection_that_carries_nothing_any_more_is_replaced_as_one_that_is_cut_is() {
     let server = Server::start().await;
-    let proxy = Proxy::start(server.port).await;
-    let (one, two) = pair(&proxy.url());
+    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port))).await;
+    let (one, two) = pair(&format!("redis://127.0.0.1:{}", proxy.port));
     let mut heard = listening(&two.hints()).await;
     works_again(&one).await;
-    proxy.stall();
+    proxy.silence();
     assert_eq!(next(&mut heard).await, None, "its silence was noticed");
+    works_again(&one).await;
+    tell(&one, &mut heard).await;
+    proxy.down();
+    assert_unavailable(timed(one.leases().hold("a", PATIENCE)).await);
+    proxy.up();
+    assert_eq!(next(&mut heard).await, None);
     works_again(&one).await;
     tell(&one, &mut heard).await;
 }
@@ -216,43 +221,6 @@ fn waitpoint(number: u32) -> WaitpointId {
 
 fn run(number: u32) -> Hint {
     Hint::RunChanged(RunId::from_body(&number.to_string()))
-}
-
-/// Stands between, and can let every connection go silent that there is by then.
-struct Proxy {
-    port: u16,
-    stalled: watch::Sender<u64>,
-}
-
-impl Proxy {
-    async fn start(to: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let stalled = watch::Sender::new(0);
-        let stalls = stalled.clone();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let mut stalls = stalls.subscribe();
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        // Both stay open, with nobody between them.
-                        _ = stalls.changed() => std::future::pending().await,
-                    }
-                });
-            }
-        });
-        Self { port, stalled }
-    }
-
-    fn stall(&self) {
-        self.stalled.send_modify(|times| *times += 1);
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
 }
 
 /// A Redis to be cruel to.

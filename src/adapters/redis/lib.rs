@@ -20,6 +20,9 @@ mod hints_contract;
 #[path = "../../../tests/it/contract/leases.rs"]
 mod leases_contract;
 #[cfg(test)]
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
+#[cfg(test)]
 #[path = "../../../tests/it/contract/waitpoint_registry.rs"]
 mod waitpoint_registry_contract;
 
