@@ -14,7 +14,7 @@ use continuo_domain::id::{OrganizationId, ProjectId};
 use continuo_domain::session::{EnvironmentType, Tenant};
 use continuo_embedded_log::{EmbeddedLog, Options as LogOptions};
 use continuo_grpc::{Admin, Limits, Services};
-use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
+use continuo_in_process::{EveryLease, InProcessRegistry, NoHints, SystemClock, TimeOrderedIds};
 use continuo_ports::{BlobStore, Clock, Environments};
 use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
 use std::sync::Arc;
@@ -53,6 +53,7 @@ impl Node {
 
         let in_process = InProcess::new(router.clone(), tasks.clone());
         tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
+        tasks.spawn_critical("hints", forever(core.clone().run_hints()));
         tasks.spawn_critical("clock", forever(core.clone().run_clock()));
         tasks.spawn_critical("sweeper", forever(core.run_sweeper()));
         let stopping = tasks.stopping().clone();
@@ -170,6 +171,8 @@ impl Parts {
             channels: self.log.clone(),
             blobs: self.blobs.clone(),
             registry: Arc::new(InProcessRegistry::new(clock.clone())),
+            hints: Arc::new(NoHints),
+            leases: Arc::new(EveryLease),
             tokens: self.credentials.clone(),
             environments: self.store.clone(),
             ids: Arc::new(TimeOrderedIds::new(clock.clone())?),

@@ -29,7 +29,7 @@ impl Core {
             self.signals.run_changed(&run.spec.id);
         }
         if run.available_at.is_some() || change.ended_lease.is_some() {
-            self.signals.work_changed();
+            self.signals.work_changed(&run.spec.environment);
         }
         if run.is_alive() || change.was.is_terminal() {
             return;

@@ -56,7 +56,7 @@ impl Core {
             if let Err(error) = self.raise_fence(&session.id, session.current_run_version, 0).await {
                 warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "the claim's fence is late");
             }
-            self.signals.work_changed();
+            self.signals.work_changed(&session.tenant.environment);
         }
         Ok(claim)
     }

@@ -8,12 +8,14 @@ mod attach;
 mod blobs;
 mod body;
 mod boot;
+mod clock;
 mod close_session;
 mod create_session;
 mod delete_session;
 mod end_and_continue;
 mod ensure_run;
 mod fence;
+mod hints;
 mod initialize_channel;
 mod list_records;
 mod list_sessions;
@@ -21,6 +23,7 @@ mod produce;
 mod read_channel;
 mod retention;
 mod runs;
+mod seen;
 mod session_arrival;
 mod settled;
 mod signals;
@@ -28,6 +31,7 @@ mod sweep;
 mod tokens;
 mod transcript;
 mod trim_channel;
+mod turn;
 mod update_session;
 mod waits;
 mod work;
@@ -52,7 +56,8 @@ pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
 pub use work::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 
 use continuo_ports::{
-    BlobStore, ChannelStore, Clock, Environments, Ids, RunStore, SessionIndex, SessionStore, Tokens, WaitpointRegistry,
+    BlobStore, ChannelStore, Clock, Environments, Hints, Ids, Leases, RunStore, SessionIndex, SessionStore, Tokens,
+    WaitpointRegistry,
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +76,10 @@ pub struct Ports {
     pub blobs: Arc<dyn BlobStore>,
     /// Who waits on a channel, as a hint.
     pub registry: Arc<dyn WaitpointRegistry>,
+    /// Word to and from the other replicas.
+    pub hints: Arc<dyn Hints>,
+    /// Who does what one replica is enough for.
+    pub leases: Arc<dyn Leases>,
     /// Bearer tokens.
     pub tokens: Arc<dyn Tokens>,
     /// Tenants and keys.

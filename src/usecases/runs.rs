@@ -76,7 +76,7 @@ impl Core {
         }
         let trigger = NewTrigger { run, one_time_token: caller.one_time_token().cloned(), wait };
         let made = self.ports.runs.trigger(trigger, self.now()).await?;
-        self.signals.work_changed();
+        self.signals.work_changed(&caller.environment);
         if let Some((_, parent)) = &made.wait {
             self.after_run_change(parent).await;
         }

@@ -1,10 +1,13 @@
-//! Hints within this process. Losing one costs latency only: whoever waits for one also has a clock.
+//! Hints within this process, and on their way to the other replicas. Losing one costs latency only: whoever waits for one
+//! also has a clock.
 
 use crate::LeaseRef;
+use crate::hints::Outbox;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId};
+use continuo_ports::Hint;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
@@ -14,14 +17,29 @@ pub(crate) const ARRIVALS_MAX: usize = 10_000;
 
 /// Something happened to a run that whoever executes it should look at.
 #[derive(Clone, Debug)]
-pub(crate) struct RunSignal {
-    pub(crate) run: RunId,
+pub(crate) enum RunSignal {
+    One(RunId),
+    /// Nobody knows to which.
+    Any,
+}
+
+impl RunSignal {
+    pub(crate) fn concerns(&self, run: &RunId) -> bool {
+        match self {
+            Self::One(changed) => changed == run,
+            Self::Any => true,
+        }
+    }
 }
 
 /// The hints.
 pub(crate) struct Signals {
     work: watch::Sender<u64>,
     timers: Notify,
+    /// The clock of this replica does the work; no other one needs to hear of timers.
+    is_clock_here: AtomicBool,
+    /// For the other replicas.
+    outbox: Outbox,
     runs: broadcast::Sender<RunSignal>,
     arrivals: Mutex<HashMap<(EnvironmentId, String), Weak<Notify>>>,
     arrival_places: Mutex<HashMap<EnvironmentId, Arc<Semaphore>>>,
@@ -38,6 +56,8 @@ impl Default for Signals {
         Self {
             work: watch::Sender::new(0),
             timers: Notify::new(),
+            is_clock_here: AtomicBool::default(),
+            outbox: Outbox::default(),
             runs: broadcast::Sender::new(RUN_SIGNALS_MAX),
             arrivals: Mutex::default(),
             arrival_places: Mutex::default(),
@@ -49,9 +69,14 @@ impl Default for Signals {
 }
 
 impl Signals {
-    /// A run may be available.
-    pub(crate) fn work_changed(&self) {
-        self.work.send_modify(|n| *n += 1);
+    /// A run of this environment may be available.
+    pub(crate) fn work_changed(&self, environment: &EnvironmentId) {
+        self.outbox.put(Hint::Work(environment.clone()));
+        self.work_changed_here();
+    }
+
+    fn work_changed_here(&self) {
+        self.work_due();
         self.timers.notify_one();
     }
 
@@ -66,7 +91,15 @@ impl Signals {
 
     /// A moment at which something is due has changed.
     pub(crate) fn timers_changed(&self) {
+        if !self.is_clock_here.load(Ordering::Relaxed) {
+            self.outbox.put(Hint::Timers);
+        }
         self.timers.notify_one();
+    }
+
+    /// Whether this replica's clock does the work.
+    pub(crate) fn clock_is_here(&self, is_here: bool) {
+        self.is_clock_here.store(is_here, Ordering::Relaxed);
     }
 
     pub(crate) async fn next_timer_change(&self) {
@@ -75,8 +108,13 @@ impl Signals {
 
     /// A run was changed by someone other than its worker.
     pub(crate) fn run_changed(&self, run: &RunId) {
+        self.outbox.put(Hint::RunChanged(run.clone()));
+        self.run_changed_here(RunSignal::One(run.clone()));
+    }
+
+    fn run_changed_here(&self, signal: RunSignal) {
         // No receiver is an ordinary state: no worker is connected.
-        let _ = self.runs.send(RunSignal { run: run.clone() });
+        let _ = self.runs.send(signal);
     }
 
     pub(crate) fn runs(&self) -> broadcast::Receiver<RunSignal> {
@@ -115,9 +153,36 @@ impl Signals {
 
     /// A session with this name came into being.
     pub(crate) fn session_arrived(&self, environment: &EnvironmentId, name: &str) {
-        let waiting = self.arrivals.lock().remove(&(environment.clone(), name.to_owned()));
-        if let Some(waiting) = waiting.and_then(|w| w.upgrade()) {
+        self.outbox.put(Hint::SessionArrived(environment.clone(), name.to_owned()));
+        self.session_arrived_here(&(environment.clone(), name.to_owned()));
+    }
+
+    fn session_arrived_here(&self, name: &(EnvironmentId, String)) {
+        if let Some(waiting) = self.arrivals.lock().remove(name).and_then(|w| w.upgrade()) {
             waiting.notify_waiters();
+        }
+    }
+
+    /// What the other replicas are to hear.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Another replica said this. `None`: what it said may have been missed, so everybody looks.
+    pub(crate) fn hear(&self, hint: Option<Hint>) {
+        match hint {
+            Some(Hint::Work(_)) => self.work_changed_here(),
+            Some(Hint::Timers) => self.timers.notify_one(),
+            Some(Hint::RunChanged(run)) => self.run_changed_here(RunSignal::One(run)),
+            Some(Hint::SessionArrived(environment, name)) => self.session_arrived_here(&(environment, name)),
+            // Nothing that is remembered of a session here outlives the call it was read for.
+            Some(Hint::SessionChanged(_)) => {}
+            None => {
+                self.work_changed_here();
+                self.run_changed_here(RunSignal::Any);
+                let arrivals = std::mem::take(&mut *self.arrivals.lock());
+                arrivals.into_values().filter_map(|waiting| waiting.upgrade()).for_each(|w| w.notify_waiters());
+            }
         }
     }
 
@@ -149,6 +214,55 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn what_another_replica_says_wakes_whom_it_concerns_and_is_not_said_again() {
+        let signals = Signals::default();
+        let environment = EnvironmentId::from_body("e");
+        let (mut work, mut runs) = (signals.work(), signals.runs());
+        let (a, b) = (signals.session_arrival(&environment, "a"), signals.session_arrival(&environment, "b"));
+        let (mut a, mut b) = (Box::pin(a.notified()), Box::pin(b.notified()));
+        a.as_mut().enable();
+        b.as_mut().enable();
+        let (one, two) = (RunId::from_body("1"), RunId::from_body("2"));
+
+        signals.hear(Some(Hint::Timers));
+        assert!(signals.next_timer_change().now_or_never().is_some() && !work.has_changed().unwrap());
+        signals.hear(Some(Hint::Work(environment.clone())));
+        assert!(work.has_changed().unwrap());
+        work.mark_unchanged();
+        signals.hear(Some(Hint::RunChanged(one.clone())));
+        let signal = runs.try_recv().unwrap();
+        assert!(signal.concerns(&one) && !signal.concerns(&two));
+        signals.hear(Some(Hint::SessionArrived(environment.clone(), "a".into())));
+        assert!((&mut a).now_or_never().is_some() && (&mut b).now_or_never().is_none());
+
+        signals.hear(None);
+        assert!(work.has_changed().unwrap() && signals.next_timer_change().now_or_never().is_some());
+        let signal = runs.try_recv().unwrap();
+        assert!(signal.concerns(&one) && signal.concerns(&two));
+        assert!(b.now_or_never().is_some());
+        assert_eq!(signals.outbox().take(), []);
+    }
+
+    #[test]
+    fn what_happens_here_is_for_the_others_too_and_timers_for_where_the_clock_is() {
+        let signals = Signals::default();
+        let environment = EnvironmentId::from_body("e");
+        let run = RunId::from_body("1");
+        signals.work_changed(&environment);
+        signals.run_changed(&run);
+        signals.session_arrived(&environment, "a");
+        signals.clock_is_here(true);
+        signals.timers_changed();
+        let hints =
+            [Hint::Work(environment.clone()), Hint::RunChanged(run), Hint::SessionArrived(environment, "a".into())];
+        assert_eq!(signals.outbox().take().into_iter().collect::<HashSet<_>>(), HashSet::from(hints));
+        signals.clock_is_here(false);
+        signals.timers_changed();
+        assert_eq!(signals.outbox().take(), [Hint::Timers]);
+    }
 
     #[test]
     fn one_environments_subscribers_take_no_places_of_another() {

@@ -1,17 +1,14 @@
-//! Background loops. Each reads the state and brings it to where it should be; each is woken by a hint and by a clock, so a
-//! lost hint costs latency only.
+//! The sweeper: reads the state and brings it to where it should be, whoever left it half way.
 
 use crate::Core;
-use continuo_domain::run::RunCommand;
+use crate::seen::{PAGE, Seen};
+use crate::turn::Turn;
 use continuo_domain::session::{ListFilter, ListPosition, PageFrom, SessionStatus};
-use continuo_domain::waitpoint::{Completion, WaitpointKind};
 use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-const PAGE: u32 = 100;
-/// Longest sleep of the clock loop.
-const CLOCK_MS_MAX: u64 = 1_000;
 /// How often closes that were left half done and boots that are due are looked for.
 const SWEEP_MS: u64 = 1_000;
 /// How often all open waits are compared with their channels, and channels are looked through for what is too old.
@@ -19,91 +16,72 @@ const WAITS_EVERY: Duration = Duration::from_secs(60);
 /// How often packets that are past their time are looked for.
 const PACKETS_EVERY: Duration = Duration::from_secs(3_600);
 
+/// How far a replica looks back that takes over: changes of that time may have found nobody who swept.
+const LOOK_BACK_MS: i64 = 600_000;
+
+/// How far the sweeper of this replica is. Begins anew with each time it takes over.
+#[derive(Default)]
+struct Progress {
+    /// From where on changes are looked at; `None` before the first round.
+    since: Option<Timestamp>,
+    waits_at: Option<Instant>,
+    packets_at: Option<Instant>,
+}
+
 impl Core {
-    /// Moves everything that is due by the clock: leases, time limits, delays, retries, timeouts of waits. Runs until stopping.
-    pub async fn run_clock(self) {
-        while !self.stopping.is_cancelled() {
-            let now = self.now();
-            let sleep_ms = match self.tick(now).await {
-                Ok(Some(next)) => next.ms_since(now).clamp(1, CLOCK_MS_MAX),
-                Ok(None) => CLOCK_MS_MAX,
-                Err(error) => {
-                    warn!(error = %error, cause = ?error.cause(), "the clock will try again");
-                    CLOCK_MS_MAX
-                }
-            };
-            tokio::select! {
-                () = self.stopping.cancelled() => {}
-                () = self.signals.next_timer_change() => {}
-                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => self.signals.work_due(),
-            }
-        }
-    }
-
-    /// One round of the clock at `now`: moves what is due, and says when something is due next.
-    pub async fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>> {
-        let mut moved = 0;
-        for run in self.ports.runs.due_runs(now, PAGE).await? {
-            match self.ports.runs.apply(&run.spec.environment, &run.spec.id, RunCommand::Tick, now).await {
-                Ok(applied) => {
-                    moved += 1;
-                    self.after_run_change(&applied).await;
-                }
-                // One that cannot be moved must not stop the clock for the others.
-                Err(error) => warn!(run.id = %run.spec.id, error = %error, cause = ?error.cause(), "a due run waits"),
-            }
-        }
-        for waitpoint in self.ports.runs.timed_out_waitpoints(now, PAGE).await? {
-            let completion = match waitpoint.kind {
-                WaitpointKind::Manual => Completion::timed_out(&waitpoint.timeout_at.unwrap_or(now).to_iso()),
-                WaitpointKind::DateTime | WaitpointKind::Run => Completion::empty(),
-            };
-            match self.complete(&waitpoint.id, completion).await {
-                Ok(_) => moved += 1,
-                Err(error) => {
-                    warn!(waitpoint.id = %waitpoint.id, error = %error, cause = ?error.cause(), "a timeout waits");
-                }
-            }
-        }
-        // More may be due than one round takes; where nothing moves, trying at once does not help.
-        if moved >= PAGE {
-            return Ok(Some(now));
-        }
-        self.ports.runs.next_due(now).await
-    }
-
     /// Finishes closes that were left half done and boots what is due; at the start also what a crash may have left: waits
-    /// whose record came, sessions with unread input and no run. Runs until stopping.
+    /// whose record came, sessions with unread input and no run. One replica does this for all; what a replica owes by
+    /// itself it pays itself. Runs until stopping.
     pub async fn run_sweeper(self) {
-        // What changes during the first look at everything is for the sweep after it.
-        let mut since = self.now();
-        self.report("waits", self.sweep_waits().await);
-        self.report("unread input", self.sweep_all_sessions().await);
-        let mut waits_at = tokio::time::Instant::now() + WAITS_EVERY;
-        let mut packets_at = tokio::time::Instant::now();
+        let mut turn = Turn::of("sweeper", &*self.ports.leases);
+        let mut progress = Progress::default();
         while !self.stopping.is_cancelled() {
-            let now = self.now();
-            self.report("closes", self.sweep_closes().await);
-            let boots = self.sweep_boots(since, now).await;
-            // After a sweep that failed the next one looks back as far.
-            if boots.is_ok() {
-                since = Timestamp(now.0 - 10 * SWEEP_MS as i64);
-            }
-            self.report("boots", boots);
-            if tokio::time::Instant::now() >= waits_at {
-                self.report("waits", self.sweep_waits().await);
-                self.report("old records", self.sweep_ages().await);
-                waits_at = tokio::time::Instant::now() + WAITS_EVERY;
-            }
-            if tokio::time::Instant::now() >= packets_at {
-                self.report("packets", self.sweep_packets(now).await);
-                packets_at = tokio::time::Instant::now() + PACKETS_EVERY;
+            self.pay_owed_boots().await;
+            if turn.is_ours().await {
+                turn.work(self.sweep_round(&mut progress)).await;
+            } else {
+                progress = Progress::default();
             }
             tokio::select! {
                 () = self.stopping.cancelled() => {}
                 () = tokio::time::sleep(Duration::from_millis(SWEEP_MS)) => {}
             }
         }
+        self.ports.leases.release_all().await;
+    }
+
+    async fn sweep_round(&self, progress: &mut Progress) {
+        let now = self.now();
+        let since = match progress.since {
+            Some(since) => since,
+            None => self.begin_sweeping(progress, now).await,
+        };
+        self.report("closes", self.sweep_closes().await);
+        let now = self.now();
+        let boots = self.sweep_boots(since, now).await;
+        // After a sweep that failed the next one looks back as far.
+        progress.since = Some(if boots.is_ok() { Timestamp(now.0 - 10 * SWEEP_MS as i64) } else { since });
+        self.report("boots", boots);
+        if is_due(&mut progress.waits_at, WAITS_EVERY) {
+            self.report("waits", self.sweep_waits().await);
+            self.report("old records", self.sweep_ages().await);
+        }
+        if is_due(&mut progress.packets_at, PACKETS_EVERY) {
+            self.report("packets", self.sweep_packets(now).await);
+        }
+    }
+
+    /// What somebody who went away may have left. Gives the moment from where on changes are for the sweeps after it.
+    async fn begin_sweeping(&self, progress: &mut Progress, now: Timestamp) -> Timestamp {
+        self.report("waits", self.sweep_waits().await);
+        progress.waits_at = Some(Instant::now() + WAITS_EVERY);
+        progress.packets_at = Some(Instant::now());
+        if self.ports.channels.is_shared() {
+            // The debts tell of input that nobody followed up; looking at every session is for where there are none.
+            return Timestamp(now.0 - LOOK_BACK_MS);
+        }
+        self.report("unread input", self.sweep_all_sessions().await);
+        now
     }
 
     fn report(&self, what: &'static str, outcome: Result<u64>) {
@@ -139,23 +117,35 @@ impl Core {
 
     /// Finishes closes whose closer did not. Counts them.
     pub async fn sweep_closes(&self) -> Result<u64> {
-        let mut finished = 0;
-        for session in self.ports.sessions.unfinished_closes(PAGE).await? {
-            match self.finish_close(&session, None).await {
-                Ok(()) => finished += 1,
-                Err(error) => {
-                    warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "a close is half done");
+        let (mut finished, mut seen) = (0, Seen::new());
+        loop {
+            let page = self.ports.sessions.unfinished_closes(seen.limit()).await?;
+            let (page, has_more) = seen.new_of(page, |session| &session.id);
+            for session in page {
+                match self.finish_close(&session, None).await {
+                    Ok(()) => finished += 1,
+                    Err(error) => {
+                        warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "a close is half done");
+                    }
                 }
             }
+            if !has_more {
+                return Ok(finished);
+            }
         }
-        Ok(finished)
     }
 
-    /// Boots open sessions with unread input and no live run, of those that changed since `since` or whose backoff is over.
-    pub async fn sweep_boots(&self, since: Timestamp, now: Timestamp) -> Result<u64> {
+    /// Tries the boots again that failed on this replica.
+    async fn pay_owed_boots(&self) {
         for (environment, session) in self.signals.take_owed_boots() {
             self.boot_or_owe(&environment, &session).await;
         }
+    }
+
+    /// Boots open sessions with unread input and no live run, of those that changed since `since` or whose backoff is over;
+    /// and what this replica owes.
+    pub async fn sweep_boots(&self, since: Timestamp, now: Timestamp) -> Result<u64> {
+        self.pay_owed_boots().await;
         let mut after = None;
         loop {
             let page = self.ports.sessions.sessions_without_live_run(since, now, after.as_ref(), PAGE).await?;
@@ -198,4 +188,13 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// True once at its time, which is then set anew.
+fn is_due(at: &mut Option<Instant>, every: Duration) -> bool {
+    let is_due = at.is_none_or(|at| at <= Instant::now());
+    if is_due {
+        *at = Some(Instant::now() + every);
+    }
+    is_due
 }

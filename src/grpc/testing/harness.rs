@@ -5,7 +5,7 @@ use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey};
 use continuo_database::{Database, SqlStore};
 use continuo_embedded_log::{EmbeddedLog, Options};
-use continuo_in_process::{InProcessRegistry, SystemClock, TimeOrderedIds};
+use continuo_in_process::{EveryLease, InProcessRegistry, NoHints, SystemClock, TimeOrderedIds};
 use continuo_ports::Clock;
 use continuo_proto::v1;
 use continuo_proto::v1::admin_service_client::AdminServiceClient;
@@ -53,6 +53,8 @@ impl Node {
             channels: Arc::new(EmbeddedLog::open(options).unwrap()),
             blobs: Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap()),
             registry: Arc::new(InProcessRegistry::new(clock.clone())),
+            hints: Arc::new(NoHints),
+            leases: Arc::new(EveryLease),
             tokens: credentials.clone(),
             environments: sql.clone(),
             clock: clock.clone(),

@@ -111,7 +111,7 @@ impl Link {
                     Some(message) => self.on_message(message?).await?,
                 },
                 signal = runs.recv() => match signal {
-                    Ok(signal) => self.look_at(|lease| lease.run == signal.run).await?,
+                    Ok(signal) => self.look_at(|lease| signal.concerns(&lease.run)).await?,
                     Err(RecvError::Lagged(_)) => self.look_at(|_| true).await?,
                     Err(RecvError::Closed) => return Ok(()),
                 },

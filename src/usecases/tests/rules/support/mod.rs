@@ -3,12 +3,14 @@
 mod clock;
 mod gated;
 mod gates;
+mod replicas;
 mod run;
 mod worker;
 mod world;
 
 pub(crate) use clock::TestClock;
 pub(crate) use gates::Gates;
+pub(crate) use replicas::{Owner, Replicas};
 pub(crate) use run::RunningRun;
 pub(crate) use worker::TestWorker;
 pub(crate) use world::{TASK, World, new_session};

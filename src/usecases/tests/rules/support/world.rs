@@ -1,7 +1,7 @@
 //! One node in a temporary directory, and what tests ask of it.
 
 use super::gated::Gated;
-use super::{Gates, RunningRun, TestClock, TestWorker, append, input, named, output, text};
+use super::{Gates, Replicas, RunningRun, TestClock, TestWorker, append, input, named, output, text};
 use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey, keys};
 use continuo_database::{Database, SqlStore};
@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) gates: Gates,
+    pub(crate) replicas: Arc<Replicas>,
     pub(crate) store: Arc<SqlStore>,
     pub(crate) log: Arc<EmbeddedLog>,
     pub(crate) blobs: Arc<BlobFiles>,
@@ -56,6 +57,7 @@ impl World {
         let credentials = Arc::new(Credentials::new(store.clone(), clock.clone(), master_key));
         let blobs = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
         let gates = Gates::default();
+        let replicas = Replicas::new();
         let stopping = CancellationToken::new();
         let (core, key) = {
             let parts = Parts {
@@ -65,18 +67,20 @@ impl World {
                 blobs: &blobs,
                 credentials: &credentials,
                 gates: &gates,
+                replicas: &replicas,
             };
             (parts.core(settings, &stopping), root_key("one"))
         };
-        let world = Self { core, clock, gates, store, log, blobs, credentials, stopping, key, _dir: dir };
+        let world = Self { core, clock, gates, replicas, store, log, blobs, credentials, stopping, key, _dir: dir };
         world.put_environment("one").await;
         world
     }
 
     /// Another replica on the same stores, with signals and a registry of its own.
     pub(crate) fn replica(&self) -> Core {
-        let Self { clock, store, log, blobs, credentials, gates, .. } = self;
-        Parts { clock, store, log, blobs, credentials, gates }.core(Settings::default(), &CancellationToken::new())
+        let Self { clock, store, log, blobs, credentials, gates, replicas, .. } = self;
+        let parts = Parts { clock, store, log, blobs, credentials, gates, replicas };
+        parts.core(Settings::default(), &CancellationToken::new())
     }
 
     /// The root key of another environment.
@@ -214,12 +218,14 @@ struct Parts<'a> {
     blobs: &'a Arc<BlobFiles>,
     credentials: &'a Arc<Credentials>,
     gates: &'a Gates,
+    replicas: &'a Arc<Replicas>,
 }
 
 impl Parts<'_> {
     fn core(&self, settings: Settings, stopping: &CancellationToken) -> Core {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let gates = self.gates;
+        let seat = self.replicas.seat();
         let registry: Arc<dyn WaitpointRegistry> = Arc::new(InProcessRegistry::new(clock.clone()));
         let ports = Ports {
             sessions: Arc::new(Gated::<dyn SessionStore> { inner: self.store.clone(), gates: gates.clone() }),
@@ -228,6 +234,8 @@ impl Parts<'_> {
             channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.log.clone(), gates: gates.clone() }),
             blobs: self.blobs.clone(),
             registry: Arc::new(Gated::<dyn WaitpointRegistry> { inner: registry, gates: gates.clone() }),
+            hints: seat.clone(),
+            leases: seat,
             tokens: self.credentials.clone(),
             environments: self.store.clone(),
             ids: Arc::new(TimeOrderedIds::new(clock.clone()).unwrap()),
