@@ -18,7 +18,7 @@ use continuo_domain::waitpoint::{
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::{MadeOrFound, Page, PageFrom, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::waitpoint_registry::WaitKey;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// A waitpoint that a caller completes.
 #[derive(Clone, Debug, Default)]
@@ -93,12 +93,14 @@ impl Core {
         Ok(made)
     }
 
-    /// Registers the hint, then looks whether the record is there already.
+    /// Registers the hint, then looks whether the record is there already. The look does not depend on the hint.
     pub(crate) async fn register_and_check(&self, waitpoint: &mut Waitpoint) -> Result<()> {
         let Some(wait) = waitpoint.channel.clone().filter(|_| waitpoint.is_open()) else { return Ok(()) };
         let key = wait_key(&waitpoint.environment, wait.session.clone(), wait.direction);
         let until = waitpoint.timeout_at.unwrap_or(waitpoint.created_at.plus_ms(REGISTRATION_MS_DEFAULT));
-        self.ports.registry.register(&key, &waitpoint.id, until).await?;
+        if let Err(error) = self.ports.registry.register(&key, &waitpoint.id, until).await {
+            debug!(waitpoint.id = %waitpoint.id, cause = ?error.cause(), "a wait is not registered");
+        }
         let Some(session) = self.waited_session(&waitpoint.environment, &wait.session).await? else { return Ok(()) };
         let channel = ChannelKey::reserved(session, wait.direction);
         let mut next = wait.from_seq_num;
@@ -106,7 +108,8 @@ impl Core {
             let (records, _) = self.ports.channels.read(&channel, ReadFrom::seq_num(next)).await?;
             let Some(last) = records.last().map(|r| r.seq_num) else { return Ok(()) };
             if let Some(record) = records.iter().find(|r| !r.is_command()) {
-                self.ports.registry.remove(&key, &waitpoint.id).await?;
+                // One that stays is passed over when it is found complete, and ends with its time.
+                let _ = self.ports.registry.remove(&key, &waitpoint.id).await;
                 let completion = Completion::json(client_text(&record.body));
                 *waitpoint = self.complete(&waitpoint.id, completion).await?.waitpoint;
                 return Ok(());

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -162,6 +163,15 @@ async fn a_connection_that_carries_nothing_any_more_is_replaced_as_one_that_is_c
     assert_eq!(next(&mut heard).await, None);
     works_again(&one).await;
     tell(&one, &mut heard).await;
+}
+
+#[tokio::test]
+async fn a_url_with_tls_is_spoken_to_in_tls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_one, _) = pair(&format!("rediss://127.0.0.1:{}", listener.local_addr().unwrap().port()));
+    let (mut stream, _) = timed(listener.accept()).await.unwrap();
+    const HANDSHAKE: u8 = 22;
+    assert_eq!(timed(stream.read_u8()).await.unwrap(), HANDSHAKE);
 }
 
 #[test]

@@ -57,6 +57,8 @@ impl Redis {
     /// Returns at once and connects in the background, within a Tokio runtime. Fails where the URL is none, not where Redis
     /// is away.
     pub fn connect(options: Options) -> Result<Self> {
+        // The client takes the process's own, and there may be none yet; one that is there stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = redis::Client::open(options.url).map_err(|e| Error::Internal(Cause::new(e)))?;
         let random = getrandom::u64().map_err(|_| Error::internal("the operating system has no randomness"))?;
         let connection = Connection::open(client);

@@ -115,18 +115,29 @@ async fn a_record_that_lands_after_the_race_check_drains_the_registration() {
 }
 
 #[tokio::test]
-async fn a_failed_race_check_is_no_failure_of_the_wait() {
-    for step in ["register", "read"] {
+async fn without_the_registry_a_record_that_is_there_completes_the_wait_all_the_same() {
+    for call in ["register", "remove"] {
         let world = World::new().await;
         world.create("a").await;
-        world.say("a", "x").await.unwrap();
         let run = waiting_run(&world).await;
-        world.gates.fail_before(step, &[], Error::Unavailable(Cause::new("down")));
+        world.say("a", "early").await.unwrap();
+        world.gates.fail_before(call, &[], Error::Unavailable(Cause::new("down")));
         let waitpoint = wait_for(&world, &run, None).await;
-        assert!(waitpoint.is_open(), "{step}");
-        assert_eq!(world.core.sweep_waits().await.unwrap(), 1, "{step}");
-        assert_eq!(output_of(&world, &waitpoint.id).await, Some(Completion::json("x")), "{step}");
+        assert_eq!(waitpoint.completion, Some(Completion::json("early")), "{call}");
     }
+}
+
+#[tokio::test]
+async fn a_failed_race_check_is_no_failure_of_the_wait() {
+    let world = World::new().await;
+    world.create("a").await;
+    world.say("a", "x").await.unwrap();
+    let run = waiting_run(&world).await;
+    world.gates.fail_before("read", &[], Error::Unavailable(Cause::new("down")));
+    let waitpoint = wait_for(&world, &run, None).await;
+    assert!(waitpoint.is_open());
+    assert_eq!(world.core.sweep_waits().await.unwrap(), 1);
+    assert_eq!(output_of(&world, &waitpoint.id).await, Some(Completion::json("x")));
 }
 
 #[tokio::test]
