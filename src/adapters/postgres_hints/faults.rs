@@ -1,9 +1,9 @@
 //! The connection away, cut and silent, under adapters that go on.
 
-use crate::PostgresHints;
 use crate::contract::{replicas, url};
 use crate::hints_contract::{listening, next};
 use crate::proxy::Proxy;
+use crate::{Options, PostgresHints};
 use continuo_domain::{Error, Result, RunId};
 use continuo_ports::{Hint, Leases};
 use futures_util::stream::BoxStream;
@@ -74,6 +74,14 @@ async fn what_does_not_fit_is_dropped_alone() {
     let longest = arrived("x".repeat(7_999 - "0123456789abcdef arrived env_e ".len()));
     one.hints().send(vec![longest.clone()]).await;
     assert_eq!(next(&mut heard).await, Some(longest));
+}
+
+#[tokio::test]
+async fn a_channel_that_has_no_name_or_too_long_a_one_is_refused() {
+    for (bytes, is_fit) in [(0, false), (1, true), (63, true), (64, false)] {
+        let options = Options { url: url(), channel: "x".repeat(bytes) };
+        assert_eq!(PostgresHints::connect(options).is_ok(), is_fit, "{bytes}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,12 +30,15 @@ use session::Session;
 use std::fmt;
 use std::sync::Arc;
 
+/// Longest name Postgres has for anything.
+const CHANNEL_BYTES_MAX: usize = 63;
+
 /// Which Postgres, and under which name.
 #[derive(Clone)]
 pub struct Options {
     /// `postgres://…` as the database itself is named, with `sslmode`, `sslrootcert`, `sslcert` and `sslkey`.
     pub url: String,
-    /// The name the replicas of one deployment share, and deployments in one database do not.
+    /// The name the replicas of one deployment share, and deployments in one database do not. At most 63 bytes.
     pub channel: String,
 }
 
@@ -48,6 +51,9 @@ impl PostgresHints {
     /// Returns at once and connects in the background, within a Tokio runtime, until the last of its adapters is dropped.
     /// Fails where the URL or a certificate it names cannot be read, not where Postgres is away.
     pub fn connect(options: Options) -> Result<Self> {
+        if options.channel.is_empty() || options.channel.len() > CHANNEL_BYTES_MAX {
+            return Err(Error::internal("the channel of hints needs a name of at most 63 bytes"));
+        }
         let random = getrandom::u64().map_err(|_| Error::internal("the operating system has no randomness"))?;
         let (config, encryption) = url::parse(&options.url)?;
         let tls = encryption.connector()?;

@@ -136,7 +136,7 @@ async fn keep(shared: Arc<Shared>) {
     loop {
         let began = Instant::now();
         number += 1;
-        let error = shared.live(number).await.unwrap_err();
+        let Err(error) = shared.live(number).await;
         shared.state.send_replace(State::Away);
         failures = if began.elapsed() < STEADY { failures.saturating_add(1) } else { 1 };
         if failures == 1 {
