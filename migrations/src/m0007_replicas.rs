@@ -1,4 +1,5 @@
-//! What a channel log that several processes share needs: the claims of part ids, and the basin of a session's streams.
+//! What a channel log that several processes share needs: the claims of part ids, and the basin of a session's streams. And
+//! the link through which a worker holds a lease, which any replica may have.
 
 use crate::table::*;
 use sea_orm_migration::prelude::*;
@@ -19,6 +20,7 @@ impl MigrationTrait for Migration {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         add_columns(manager, "session", [text_null("stream_basin_name")]).await?;
+        add_columns(manager, "run", [text_null("lease_link")]).await?;
         create(manager, tables(), indexes()).await
     }
 }

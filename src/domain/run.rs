@@ -164,6 +164,9 @@ pub struct Lease {
     pub number: u64,
     /// Who holds it.
     pub worker: String,
+    /// The link through which the worker holds it: the one that took it, or the last one it came back through. Only that
+    /// link's end is the lease's. Empty for a lease that is older than links.
+    pub link: String,
     /// It ends here unless it is renewed.
     pub until: Timestamp,
 }

@@ -80,6 +80,8 @@ pub struct DequeueRequest {
     pub environment: EnvironmentId,
     /// The worker's id, for the lease.
     pub worker: String,
+    /// The link to it, for the lease.
+    pub link: String,
     /// The tasks it knows.
     pub task_identifiers: Vec<String>,
     /// How many runs it has room for.
@@ -230,12 +232,13 @@ pub trait RunStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Applied>;
 
-    /// Renews leases: what `RunCommand::Renew` does, without touching what a heartbeat does not concern. An answer for each
-    /// lease, in order; `StaleSnapshot` or `RunNotFound` for one that is over.
+    /// Renews leases: what `RunCommand::Renew` does, without touching what a heartbeat does not concern. With a link they are
+    /// that link's from here on. An answer for each lease, in order; `StaleSnapshot` or `RunNotFound` for one that is over.
     async fn renew(
         &self,
         environment: &EnvironmentId,
         leases: &[LeaseRef],
+        link: Option<&str>,
         lease_until: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Result<Renewed>>>;

@@ -1,13 +1,12 @@
 //! Hints within this process, and on their way to the other replicas. Losing one costs latency only: whoever waits for one
 //! also has a clock.
 
-use crate::LeaseRef;
 use crate::hints::Outbox;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId};
 use continuo_ports::Hint;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
@@ -43,9 +42,6 @@ pub(crate) struct Signals {
     runs: broadcast::Sender<RunSignal>,
     arrivals: Mutex<HashMap<(EnvironmentId, String), Weak<Notify>>>,
     arrival_places: Mutex<HashMap<EnvironmentId, Arc<Semaphore>>>,
-    /// Which link holds a lease: the last one that took or renewed it.
-    holders: Mutex<HashMap<LeaseRef, u64>>,
-    links: AtomicU64,
     /// Sessions that a boot failed for although their input is durable. No row tells of them; after a restart the sweeper
     /// looks at every session.
     owed_boots: Mutex<HashSet<(EnvironmentId, SessionId)>>,
@@ -61,8 +57,6 @@ impl Default for Signals {
             runs: broadcast::Sender::new(RUN_SIGNALS_MAX),
             arrivals: Mutex::default(),
             arrival_places: Mutex::default(),
-            holders: Mutex::default(),
-            links: AtomicU64::default(),
             owed_boots: Mutex::default(),
         }
     }
@@ -119,26 +113,6 @@ impl Signals {
 
     pub(crate) fn runs(&self) -> broadcast::Receiver<RunSignal> {
         self.runs.subscribe()
-    }
-
-    /// The number of a new link to a worker.
-    pub(crate) fn new_link(&self) -> u64 {
-        self.links.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The link has taken or renewed this lease.
-    pub(crate) fn holds(&self, lease: &LeaseRef, link: u64) {
-        self.holders.lock().insert(lease.clone(), link);
-    }
-
-    /// The link is done with this lease. False if another link holds it by now.
-    pub(crate) fn let_go(&self, lease: &LeaseRef, link: u64) -> bool {
-        let mut holders = self.holders.lock();
-        let is_ours = holders.get(lease) == Some(&link);
-        if is_ours {
-            holders.remove(lease);
-        }
-        is_ours
     }
 
     /// A boot failed; the sweeper tries it again.

@@ -308,7 +308,8 @@ async fn assign(
     if is_over_time(&run, now) {
         return Ok(None);
     }
-    let dequeue = RunCommand::Dequeue { worker: request.worker.clone(), lease_until: request.lease_until };
+    let DequeueRequest { worker, link, lease_until, .. } = request.clone();
+    let dequeue = RunCommand::Dequeue { worker, link, lease_until };
     runs::apply(tx, &mut run, dequeue, now).await?;
     let resumed_by = match &run.waiting_on {
         Some(waitpoint) => waitpoints::one(tx, waitpoint::Entity::find_by_id(waitpoint.as_str())).await?,

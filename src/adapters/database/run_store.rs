@@ -78,6 +78,7 @@ impl RunStore for SqlStore {
         &self,
         environment: &EnvironmentId,
         leases: &[LeaseRef],
+        link: Option<&str>,
         lease_until: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Result<Renewed>>> {
@@ -85,8 +86,8 @@ impl RunStore for SqlStore {
             return Ok(Vec::new());
         }
         let renew = |leases: Vec<LeaseRef>, behavior: Option<LockBehavior>| {
-            let environment = environment.clone();
-            self.database.write(move |tx| renew(tx, environment, leases, lease_until, now, behavior).boxed())
+            let (environment, link) = (environment.clone(), link.map(str::to_owned));
+            self.database.write(move |tx| renew(tx, environment, leases, link, lease_until, now, behavior).boxed())
         };
         // Together those that nobody holds; then the others one by one, so that no lock is held while one is waited for.
         let mut answers = Vec::with_capacity(leases.len());
@@ -283,6 +284,7 @@ async fn renew(
     tx: &DatabaseTransaction,
     environment: EnvironmentId,
     leases: Vec<LeaseRef>,
+    link: Option<String>,
     lease_until: Timestamp,
     now: Timestamp,
     behavior: Option<LockBehavior>,
@@ -307,7 +309,7 @@ async fn renew(
             None => Err(Error::RunNotFound),
             Some(run) => {
                 let before = convert::run_row(run);
-                let renew = RunCommand::Renew { holder: Holder::Lease(lease.number), lease_until };
+                let renew = RunCommand::Renew { holder: Holder::Lease(lease.number), link: link.clone(), lease_until };
                 match run.apply(renew, now) {
                     Err(over) => Err(over),
                     Ok(_) => {

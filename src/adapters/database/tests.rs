@@ -251,7 +251,8 @@ async fn a_heartbeat_does_not_rewrite_the_payload() {
     let before = size();
     let lease = LeaseRef { run: taken.spec.id, number: taken.lease.unwrap().number };
     for i in 0..20 {
-        let renewed = store.renew(&env(), std::slice::from_ref(&lease), after(100_000 + i), after(i)).await.unwrap();
+        let renewed =
+            store.renew(&env(), std::slice::from_ref(&lease), None, after(100_000 + i), after(i)).await.unwrap();
         assert!(renewed[0].is_ok());
     }
     assert!(size() - before < 1_000_000, "{} bytes for 20 changes", size() - before);

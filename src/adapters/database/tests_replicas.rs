@@ -346,7 +346,7 @@ async fn disturb(rows: &Rows, family: &Family, caller: usize) {
         6..9 => {
             let mut leases = family.leases.clone();
             leases.rotate_left(caller % 5);
-            rows.runs.renew(&env(), &leases, after(60_000), after(5)).await.err()
+            rows.runs.renew(&env(), &leases, None, after(60_000), after(5)).await.err()
         }
         _ => {
             let update = MetadataUpdate { parent: vec![set("p")], root: vec![set("r")], ..Default::default() };

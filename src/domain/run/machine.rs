@@ -27,6 +27,8 @@ pub enum RunCommand {
     Dequeue {
         /// Who.
         worker: String,
+        /// Through which link.
+        link: String,
         /// Until when, unless renewed.
         lease_until: Timestamp,
     },
@@ -36,6 +38,9 @@ pub enum RunCommand {
     Renew {
         /// Whose right.
         holder: Holder,
+        /// The link it has come back through; `None` where it stays with the one it has. A heartbeat may be read long after
+        /// it was sent, by a replica that stood still, when the worker has come back elsewhere.
+        link: Option<String>,
         /// The new end.
         lease_until: Timestamp,
     },
@@ -76,10 +81,12 @@ pub enum RunCommand {
         /// The worker allows another attempt.
         may_retry: bool,
     },
-    /// The worker's stream or lease is lost.
+    /// The worker's stream is lost.
     LoseLease {
         /// The lease that is lost; another one is left alone.
         number: u64,
+        /// The link that ended; a lease that the worker holds through another one by now is left alone.
+        link: String,
         /// What happened.
         error: RunError,
     },
@@ -140,15 +147,15 @@ impl Run {
         let was = self.status;
         let lease_before = self.lease.clone();
         let attempt = match command {
-            RunCommand::Dequeue { worker, lease_until } => self.dequeue(worker, lease_until, now),
+            RunCommand::Dequeue { worker, link, lease_until } => self.dequeue(worker, link, lease_until, now),
             RunCommand::Start(holder) => self.start(holder, now),
-            RunCommand::Renew { holder, lease_until } => self.renew(holder, lease_until),
+            RunCommand::Renew { holder, link, lease_until } => self.renew(holder, link, lease_until),
             RunCommand::Read { holder, seq_num } => self.read(holder, seq_num),
             RunCommand::Suspend { holder, waitpoint } => self.suspend(holder, waitpoint, now),
             RunCommand::Resume { waitpoint } => self.resume(&waitpoint, now),
             RunCommand::Complete { holder, output, output_type } => self.complete(holder, output, output_type, now),
             RunCommand::Fail { holder, error, may_retry } => self.fail(holder, error, may_retry, now),
-            RunCommand::LoseLease { number, error } => self.lose_lease(number, error, now),
+            RunCommand::LoseLease { number, link, error } => self.lose_link(number, &link, error, now),
             RunCommand::Cancel { reason } => self.cancel(&reason, now),
             RunCommand::HandOver { by } if self.status == RunStatus::Executing => self.ask_to_stop(by),
             RunCommand::HandOver { .. } => self.cancel("It handed its session over", now),
@@ -167,13 +174,13 @@ impl Run {
         Ok(RunChange { was, ended_lease, attempt, is_noop })
     }
 
-    fn dequeue(&mut self, worker: String, lease_until: Timestamp, now: Timestamp) -> Result<Done> {
+    fn dequeue(&mut self, worker: String, link: String, lease_until: Timestamp, now: Timestamp) -> Result<Done> {
         if self.available_at.is_none_or(|at| at > now) {
             return Err(self.not_ready());
         }
         self.next_snapshot();
         self.available_at = None;
-        self.lease = Some(Lease { number: self.snapshot, worker, until: lease_until });
+        self.lease = Some(Lease { number: self.snapshot, worker, link, until: lease_until });
         if self.status == RunStatus::WaitingToResume {
             self.status = RunStatus::Executing;
             self.executing_since = Some(now);
@@ -198,10 +205,11 @@ impl Run {
         Ok(Done::Attempt(AttemptChange::Started { number: self.attempt_number, worker }))
     }
 
-    fn renew(&mut self, holder: Holder, lease_until: Timestamp) -> Result<Done> {
+    fn renew(&mut self, holder: Holder, link: Option<String>, lease_until: Timestamp) -> Result<Done> {
         self.check(holder)?;
         if let Some(lease) = &mut self.lease {
             lease.until = lease.until.max(lease_until);
+            lease.link = link.unwrap_or_else(|| std::mem::take(&mut lease.link));
         }
         Ok(Done::Changed)
     }
@@ -264,10 +272,14 @@ impl Run {
         Ok(self.end(RunStatus::CompletedWithErrors, Some(error), now))
     }
 
-    fn lose_lease(&mut self, number: u64, error: RunError, now: Timestamp) -> Result<Done> {
-        if self.lease.as_ref().is_none_or(|l| l.number != number) {
+    fn lose_link(&mut self, number: u64, link: &str, error: RunError, now: Timestamp) -> Result<Done> {
+        if self.lease.as_ref().is_none_or(|l| l.number != number || l.link != link) {
             return Ok(Done::Nothing);
         }
+        self.lose_lease(error, now)
+    }
+
+    fn lose_lease(&mut self, error: RunError, now: Timestamp) -> Result<Done> {
         if self.stop_by.is_some() {
             return self.cancel("Its worker was lost while it was asked to stop", now);
         }
@@ -317,9 +329,9 @@ impl Run {
             let error = RunError::new("MAX_DURATION_EXCEEDED", "The run executed for longer than its max_duration");
             return Ok(self.end(RunStatus::TimedOut, Some(error), now));
         }
-        if let Some(number) = self.lease.as_ref().filter(|l| l.until <= now).map(|l| l.number) {
+        if self.lease.as_ref().is_some_and(|l| l.until <= now) {
             let error = RunError::new("WORKER_LOST", "The worker's lease ran out without a heartbeat");
-            return self.lose_lease(number, error, now);
+            return self.lose_lease(error, now);
         }
         if is_past(self.expires_at()) {
             let error = RunError::new("RUN_EXPIRED", "The run was not started within its ttl");

@@ -15,7 +15,7 @@ fn run(change: impl FnOnce(&mut NewRun)) -> Run {
 }
 
 fn dequeue(run: &mut Run) -> Holder {
-    run.apply(RunCommand::Dequeue { worker: "w".into(), lease_until: after(10_000) }, T0).unwrap();
+    run.apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(10_000) }, T0).unwrap();
     Holder::Lease(run.snapshot)
 }
 
@@ -53,10 +53,10 @@ fn a_suspended_run_holds_no_lease_and_resumes_once() {
     assert!(run.apply(RunCommand::Resume { waitpoint: WaitpointId::from_body("x") }, after(2)).unwrap().is_noop);
     assert!(!run.apply(RunCommand::Resume { waitpoint: waitpoint.clone() }, after(2)).unwrap().is_noop);
     assert!(run.apply(RunCommand::Resume { waitpoint }, after(2)).unwrap().is_noop);
-    run.apply(RunCommand::Dequeue { worker: "v".into(), lease_until: after(9) }, after(3)).unwrap();
+    run.apply(RunCommand::Dequeue { worker: "v".into(), link: "l".into(), lease_until: after(9) }, after(3)).unwrap();
     assert_eq!((run.status, run.attempt_number), (RunStatus::Executing, 1), "the attempt goes on");
     assert!(
-        run.apply(RunCommand::Renew { holder, lease_until: after(99) }, after(4)).is_err(),
+        run.apply(RunCommand::Renew { holder, link: None, lease_until: after(99) }, after(4)).is_err(),
         "the old lease is over"
     );
 }
@@ -65,15 +65,23 @@ fn a_suspended_run_holds_no_lease_and_resumes_once() {
 fn a_lost_worker_crashes_or_retries_with_backoff() {
     let (mut once, holder) = executing(|_| {});
     let Holder::Lease(number) = holder else { unreachable!() };
-    once.apply(RunCommand::LoseLease { number, error: boom() }, after(1)).unwrap();
+    once.apply(RunCommand::LoseLease { number, link: "l".into(), error: boom() }, after(1)).unwrap();
     assert_eq!(once.status, RunStatus::Crashed);
 
     let (mut twice, holder) = executing(|r| r.max_attempts = 2);
     let Holder::Lease(number) = holder else { unreachable!() };
-    twice.apply(RunCommand::LoseLease { number, error: boom() }, after(1)).unwrap();
+    twice.apply(RunCommand::LoseLease { number, link: "l".into(), error: boom() }, after(1)).unwrap();
     assert_eq!((twice.status, twice.available_at), (RunStatus::RetryingAfterFailure, Some(after(1_001))));
-    assert!(twice.apply(RunCommand::Dequeue { worker: "w".into(), lease_until: after(9) }, after(1_000)).is_err());
-    assert!(twice.apply(RunCommand::Dequeue { worker: "w".into(), lease_until: after(9) }, after(1_001)).is_ok());
+    assert!(
+        twice
+            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(1_000))
+            .is_err()
+    );
+    assert!(
+        twice
+            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(1_001))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -99,7 +107,8 @@ fn the_clock_expires_delays_and_times_out() {
     let waitpoint = WaitpointId::from_body("w");
     long.apply(RunCommand::Suspend { holder, waitpoint: waitpoint.clone() }, after(1_500)).unwrap();
     long.apply(RunCommand::Resume { waitpoint }, after(60_000)).unwrap();
-    long.apply(RunCommand::Dequeue { worker: "w".into(), lease_until: after(90_000) }, after(60_000)).unwrap();
+    long.apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(90_000) }, after(60_000))
+        .unwrap();
     assert_eq!(long.times_out_at(), Some(after(60_500)), "waiting does not count");
     long.apply(RunCommand::Tick, after(60_500)).unwrap();
     assert_eq!(long.status, RunStatus::TimedOut);

@@ -50,7 +50,7 @@ impl Core {
             stopped: HashSet::new(),
             draining: false,
             paused_until: None,
-            number: self.signals.new_link(),
+            id: self.ports.ids.next(),
         };
         let ended = link.serve(inbound).await;
         if !self.stopping.is_cancelled() {
@@ -86,8 +86,8 @@ struct Link {
     stopped: HashSet<LeaseRef>,
     draining: bool,
     paused_until: Option<Instant>,
-    /// Tells links apart, newer from older.
-    number: u64,
+    /// Tells links apart, also those of other replicas: a worker that has come back holds its leases through the newest.
+    id: String,
 }
 
 impl Link {
@@ -140,6 +140,7 @@ impl Link {
         let request = DequeueRequest {
             environment: self.caller.environment.clone(),
             worker: self.hello.worker_id.clone(),
+            link: self.id.clone(),
             task_identifiers: self.hello.task_identifiers.clone(),
             capacity: self.room(),
             lease_until: now.plus_ms(self.core.settings.lease_ms.into()),
@@ -149,7 +150,7 @@ impl Link {
             let number = assignment.run.lease.as_ref().map_or(assignment.run.snapshot, |l| l.number);
             let lease = lease_ref(&assignment.run, number);
             // All of them are this link's from here on: if it breaks half-way, all of them are given back.
-            self.hold(lease.clone());
+            self.held.insert(lease.clone());
             assignments.push((assignment, lease));
         }
         self.core.signals.timers_changed();
@@ -264,14 +265,20 @@ impl Link {
         }
     }
 
+    /// A lease that this link has stays whosever it is by now; one it hears of for the first time, from a worker that has
+    /// come back, becomes this link's.
     async fn renew(&mut self, leases: Vec<LeaseRef>) -> Result<(), Gone> {
-        let until = self.core.now().plus_ms(self.core.settings.lease_ms.into());
-        let outcomes = self.core.ports.runs.renew(&self.caller.environment, &leases, until, self.core.now()).await?;
+        let (own, new): (Vec<_>, Vec<_>) = leases.into_iter().partition(|lease| self.held.contains(lease));
+        let now = self.core.now();
+        let until = now.plus_ms(self.core.settings.lease_ms.into());
+        let (environment, runs) = (&self.caller.environment, &self.core.ports.runs);
+        let mut outcomes = runs.renew(environment, &own, None, until, now).await?;
+        outcomes.extend(runs.renew(environment, &new, Some(&self.id), until, now).await?);
         let mut renewed = Vec::new();
-        for (lease, outcome) in leases.into_iter().zip(outcomes) {
+        for (lease, outcome) in own.into_iter().chain(new).zip(outcomes) {
             match outcome {
                 Ok(Renewed { session, session_version }) => {
-                    self.hold(lease.clone());
+                    self.held.insert(lease.clone());
                     let token = self.mint(&lease, session, session_version).await?;
                     renewed.push((lease, token));
                 }
@@ -321,13 +328,7 @@ impl Link {
         self.tell(WorkerEvent::Revoked(lease, reason)).await
     }
 
-    fn hold(&mut self, lease: LeaseRef) {
-        self.core.signals.holds(&lease, self.number);
-        self.held.insert(lease);
-    }
-
     fn release(&mut self, lease: &LeaseRef) {
-        self.core.signals.let_go(lease, self.number);
         self.held.remove(lease);
         self.stopped.remove(lease);
     }
@@ -347,16 +348,14 @@ impl Link {
 
     async fn abandon(&mut self) {
         for lease in std::mem::take(&mut self.held) {
-            // The worker may have come back and hold it through a newer link.
-            if !self.core.signals.let_go(&lease, self.number) {
-                continue;
-            }
             self.lose(&lease, "The connection to its worker was lost").await;
         }
     }
 
+    /// The worker may have come back and hold it through a newer link, here or elsewhere: then nothing happens.
     async fn lose(&self, lease: &LeaseRef, why: &str) {
-        let command = RunCommand::LoseLease { number: lease.number, error: RunError::new("WORKER_LOST", why) };
+        let (number, link) = (lease.number, self.id.clone());
+        let command = RunCommand::LoseLease { number, link, error: RunError::new("WORKER_LOST", why) };
         let runs = &self.core.ports.runs;
         match runs.apply(&self.caller.environment, &lease.run, command, self.core.now()).await {
             Ok(applied) => self.core.after_run_change(&applied).await,

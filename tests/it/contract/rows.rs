@@ -129,6 +129,7 @@ pub(crate) fn request(worker: &str, capacity: u32, now: Timestamp) -> DequeueReq
     DequeueRequest {
         environment: env(),
         worker: worker.into(),
+        link: "link".into(),
         task_identifiers: vec![TASK.into()],
         capacity,
         lease_until: now.plus_ms(30_000),

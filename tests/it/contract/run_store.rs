@@ -11,7 +11,7 @@ use continuo_domain::run::{RunStatus, UserKey};
 use continuo_domain::session::Json;
 use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoint, WaitpointKind};
 use continuo_domain::{Error, RunId, SessionId, WaitpointId};
-use continuo_ports::run_store::{Applied, DequeueRequest, PageFrom, RunFilter, WaitpointFilter};
+use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, PageFrom, RunFilter, WaitpointFilter};
 use std::collections::{HashMap, HashSet};
 
 macro_rules! run_store_contract {
@@ -36,6 +36,7 @@ macro_rules! run_store_contract {
                 a_full_queue_holds_up_no_other
                 what_is_late_or_over_time_is_not_handed_out
                 a_lost_worker_gives_the_run_back
+                a_lease_ends_with_the_link_it_is_held_through
                 the_clock_finds_what_is_due
                 metadata_and_tags_are_kept
                 a_wait_that_completes_resumes_its_run
@@ -222,7 +223,7 @@ pub(crate) async fn a_stale_holder_changes_nothing(rows: Rows) {
     let stale = Holder::Lease(number - 1);
     for command in [
         RunCommand::Start(stale),
-        RunCommand::Renew { holder: stale, lease_until: after(99_999) },
+        RunCommand::Renew { holder: stale, link: Some("link".into()), lease_until: after(99_999) },
         RunCommand::Read { holder: stale, seq_num: 9 },
         RunCommand::Suspend { holder: stale, waitpoint: wp("w") },
         RunCommand::Complete { holder: stale, output: None, output_type: None },
@@ -262,7 +263,7 @@ pub(crate) async fn the_queue_goes_by_priority_then_age(rows: Rows) {
     assert_eq!(names(&first), ["a", "b"]);
     assert!(first.iter().all(|run| run.status == RunStatus::Dequeued && run.available_at.is_none()));
     let lease = first[0].lease.clone().unwrap();
-    assert_eq!((lease.worker.as_str(), lease.until), ("w", after(30_010)));
+    assert_eq!((lease.worker.as_str(), lease.link.as_str(), lease.until), ("w", "link", after(30_010)));
     assert_eq!(rows.read_run(&id("a")).await, first[0], "it is written before it is handed out");
     assert_eq!(names(&dequeued(&rows, request("w", 9, after(10)), 10).await), ["c", "d", "e", "f"]);
     assert!(dequeued(&rows, request("w", 9, after(10)), 10).await.is_empty());
@@ -375,11 +376,27 @@ pub(crate) async fn a_lost_worker_gives_the_run_back(rows: Rows) {
     trigger(&rows, new_run("a"), 0).await;
     let first = dequeued(&rows, request("w", 1, after(1)), 1).await.pop().unwrap();
     let number = first.lease.unwrap().number;
-    let lost = RunCommand::LoseLease { number, error: boom() };
+    let lost = RunCommand::LoseLease { number, link: "link".into(), error: boom() };
     rows.apply(&id("a"), lost.clone(), after(2)).await;
     let second = dequeued(&rows, request("v", 1, after(2)), 2).await.pop().unwrap();
     assert_eq!(second.lease.as_ref().unwrap().worker, "v");
     assert_eq!(rows.apply(&id("a"), lost, after(3)).await, second, "another lease is left alone");
+}
+
+pub(crate) async fn a_lease_ends_with_the_link_it_is_held_through(rows: Rows) {
+    trigger(&rows, new_run("a"), 0).await;
+    let taken = dequeued(&rows, request("w", 1, after(1)), 1).await.pop().unwrap();
+    let number = taken.lease.as_ref().unwrap().number;
+    let lease = [LeaseRef { run: id("a"), number }];
+    let lost = |link: &str| RunCommand::LoseLease { number, link: link.into(), error: boom() };
+    let link = async || rows.read_run(&id("a")).await.lease.map(|lease| lease.link);
+    assert!(rows.runs.renew(&env(), &lease, Some("newer"), after(40_000), after(2)).await.unwrap()[0].is_ok());
+    assert_eq!(link().await.as_deref(), Some("newer"));
+    assert!(rows.runs.renew(&env(), &lease, None, after(50_000), after(3)).await.unwrap()[0].is_ok());
+    assert_eq!(link().await.as_deref(), Some("newer"), "a heartbeat takes it from nobody");
+    let renewed = rows.read_run(&id("a")).await;
+    assert_eq!(rows.apply(&id("a"), lost("link"), after(4)).await, renewed, "the worker came back");
+    assert_eq!(rows.apply(&id("a"), lost("newer"), after(4)).await.status, RunStatus::Pending);
 }
 
 pub(crate) async fn the_clock_finds_what_is_due(rows: Rows) {

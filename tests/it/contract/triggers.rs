@@ -373,13 +373,13 @@ pub(crate) async fn leases_are_renewed_together(rows: Rows) {
     let lease = |run: &Run| LeaseRef { run: run.spec.id.clone(), number: run.lease.as_ref().unwrap().number };
     let stale = LeaseRef { number: 99, ..lease(&b) };
     let leases = [lease(&a), stale, LeaseRef { run: id("none"), number: 1 }, lease(&b)];
-    let answers = rows.runs.renew(&env(), &leases, after(60_000), after(10)).await.unwrap();
+    let answers = rows.runs.renew(&env(), &leases, None, after(60_000), after(10)).await.unwrap();
     assert!(answers[0].is_ok() && answers[3].is_ok());
     assert!(matches!(answers[1], Err(Error::StaleSnapshot { .. })) && matches!(answers[2], Err(Error::RunNotFound)));
     let renewed = rows.read_run(&a.spec.id).await;
     assert_eq!((renewed.lease.as_ref().unwrap().until, renewed.updated_at), (after(60_000), after(10)));
     assert_eq!(renewed, Run { lease: renewed.lease.clone(), updated_at: after(10), ..a }, "and nothing else");
     assert_eq!(rows.runs.next_due(after(11)).await.unwrap(), Some(after(40_001)), "its time limit comes first");
-    let theirs = rows.runs.renew(&other_env(), &leases[..1], after(70_000), after(11)).await.unwrap();
+    let theirs = rows.runs.renew(&other_env(), &leases[..1], None, after(70_000), after(11)).await.unwrap();
     assert!(matches!(theirs[0], Err(Error::RunNotFound)));
 }

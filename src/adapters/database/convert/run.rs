@@ -69,9 +69,12 @@ pub(crate) fn run(row: run::Model, payload: String) -> Result<Run> {
         attempt_number: usmall(row.attempt_number),
         attempt_lease: uint(row.attempt_lease),
         lease: match lease {
-            (Some(number), Some(worker), Some(until)) => {
-                Some(Lease { number: uint(number), worker, until: Timestamp(until) })
-            }
+            (Some(number), Some(worker), Some(until)) => Some(Lease {
+                number: uint(number),
+                worker,
+                link: row.lease_link.unwrap_or_default(),
+                until: Timestamp(until),
+            }),
             _ => None,
         },
         available_at: at(row.available_at_ms),
@@ -115,6 +118,7 @@ pub(crate) fn run_row(run: &Run) -> run::ActiveModel {
         attempt_lease: Set(int(run.attempt_lease)),
         lease_number: Set(lease.map(|l| int(l.number))),
         lease_worker: Set(lease.map(|l| l.worker.clone())),
+        lease_link: Set(lease.map(|l| l.link.clone())),
         lease_until_ms: Set(lease.map(|l| l.until.0)),
         waiting_on: Set(run.waiting_on.as_ref().map(WaitpointId::to_string)),
         executing_since_ms: Set(ms(run.executing_since)),

@@ -27,6 +27,7 @@ pub struct Model {
     pub attempt_lease: i64,
     pub lease_number: Option<i64>,
     pub lease_worker: Option<String>,
+    pub lease_link: Option<String>,
     pub lease_until_ms: Option<i64>,
     pub waiting_on: Option<String>,
     pub executing_since_ms: Option<i64>,

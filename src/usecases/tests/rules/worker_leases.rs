@@ -137,6 +137,47 @@ async fn a_reconnect_before_the_old_stream_is_given_up_keeps_the_leases() {
 }
 
 #[tokio::test]
+async fn a_reconnect_to_another_replica_before_the_old_stream_is_given_up_keeps_the_leases() {
+    let world = World::new().await;
+    let run = trigger(&world, 1).await;
+    let mut old = world.worker(1).await;
+    let assigned = old.assigned().await;
+    old.start(&assigned.lease).await;
+    let held = vec![assigned.lease.clone()];
+    let mut new = TestWorker::connect(&world.replica(), &world.key, &[TASK], 1, held).await;
+    new.settle().await;
+    // A heartbeat that the old replica reads only now takes the lease back from nobody.
+    old.send(WorkerMessage::Heartbeat(vec![assigned.lease.clone()]));
+    assert_eq!(old.renewed().await[0].0, assigned.lease);
+    old.lose().await.unwrap();
+    assert_eq!(world.status(&run).await, RunStatus::Executing);
+    assert!(new.complete(&assigned.lease).await.is_empty());
+    assert_eq!(world.status(&run).await, RunStatus::CompletedSuccessfully);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_gone_loses_its_leases_by_the_clock_of_another() {
+    let world = World::new().await;
+    let dead = world.replica();
+    let run = trigger(&world, 2).await;
+    let mut worker = TestWorker::connect(&dead, &world.key, &[TASK], 1, Vec::new()).await;
+    let assigned = worker.assigned().await;
+    worker.start(&assigned.lease).await;
+    // Nothing of it runs any more, and nobody says so: its lease stands until its deadline.
+    worker.freeze();
+    drop(dead);
+    world.clock.advance_ms(lease_ms() - 1);
+    world.tick().await;
+    assert_eq!(world.status(&run).await, RunStatus::Executing);
+    world.clock.advance_ms(1);
+    world.tick().await;
+    assert_eq!(world.status(&run).await, RunStatus::RetryingAfterFailure);
+    world.clock.advance_ms(1_000);
+    let mut other = world.worker(1).await;
+    assert_eq!(other.assigned().await.lease.run, run, "within a second it executes elsewhere");
+}
+
+#[tokio::test]
 async fn a_lease_that_ended_meanwhile_is_revoked_on_the_reconnect() {
     let world = World::new().await;
     trigger(&world, 1).await;

@@ -81,6 +81,7 @@ gated!(RunStore {
     fn renew(
         environment: &EnvironmentId,
         leases: &[LeaseRef],
+        link: Option<&str>,
         lease_until: Timestamp,
         now: Timestamp
     ) -> Vec<Result<Renewed>>;

@@ -136,6 +136,11 @@ impl TestWorker {
         soon(&mut self.link).await.unwrap()
     }
 
+    /// The replica that serves it is killed: the link does nothing any more, and its end is never noticed.
+    pub(crate) fn freeze(self) {
+        self.link.abort();
+    }
+
     /// The worker is gone; the link does not know it yet.
     pub(crate) fn hang_up(self) -> (JoinHandle<Result<()>>, mpsc::Receiver<WorkerEvent>) {
         (self.link, self.events)
