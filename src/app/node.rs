@@ -19,7 +19,7 @@ use continuo_ports::{BlobStore, Clock, Environments};
 use continuo_usecases::{Administration, Blobs, Core, Ports, Settings};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Slug of the environment every node has.
 const DEV: &str = "dev";
@@ -28,6 +28,7 @@ const DEV: &str = "dev";
 pub struct Node {
     url: String,
     in_process: InProcess,
+    core: Core,
     parts: Parts,
     tasks: Tasks,
     config: Config,
@@ -55,7 +56,8 @@ impl Node {
         tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
         tasks.spawn_critical("hints", forever(core.clone().run_hints()));
         tasks.spawn_critical("clock", forever(core.clone().run_clock()));
-        tasks.spawn_critical("sweeper", forever(core.run_sweeper()));
+        tasks.spawn_critical("sweeper", forever(core.clone().run_sweeper()));
+        tasks.spawn_critical("follow-ups", forever(core.clone().run_follow_ups()));
         let stopping = tasks.stopping().clone();
         tasks.spawn_critical("health", async move {
             stopping.cancelled().await;
@@ -63,7 +65,7 @@ impl Node {
             Ok(())
         });
         info!(url, "ready");
-        Ok(Self { url, in_process, parts, tasks, config })
+        Ok(Self { url, in_process, core, parts, tasks, config })
     }
 
     /// Where it answers.
@@ -88,7 +90,12 @@ impl Node {
 
     /// Stops every part. Streams get their last word; what was acknowledged is on disk already.
     pub async fn stop(self) -> Result<()> {
-        self.tasks.stop(self.config.shutdown_grace()).await;
+        let grace = self.config.shutdown_grace();
+        self.tasks.stop(grace).await;
+        // The last callers have their answers by now. What is not done in time is found by the next start, or by other nodes.
+        if let Ok(Err(error)) = tokio::time::timeout(grace, self.core.follow_up_now()).await {
+            warn!(error = %error, "some of what follows the last appends is left undone");
+        }
         self.parts.database.close().await;
         let log = self.parts.log.clone();
         tokio::task::spawn_blocking(move || log.close()).await??;

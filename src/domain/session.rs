@@ -378,6 +378,31 @@ pub struct Session {
 }
 
 impl Session {
+    /// As it is made: no run has it yet.
+    pub fn new(new: NewSession, now: Timestamp) -> Self {
+        Self {
+            id: new.id,
+            external_id: new.external_id,
+            session_type: new.session_type,
+            task_identifier: new.task_identifier,
+            tenant: new.tenant,
+            trigger_config: new.trigger_config,
+            tags: new.tags,
+            metadata: new.metadata,
+            is_test: new.is_test,
+            current_run: None,
+            current_run_version: 0,
+            closed_at: None,
+            closed_reason: None,
+            close_finished: false,
+            expires_at: new.expires_at,
+            boot: BootState::default(),
+            basin: new.basin,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// Derived status.
     pub fn status(&self, now: Timestamp) -> SessionStatus {
         match (self.closed_at, self.expires_at) {

@@ -57,6 +57,7 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// `fencing_token` (`Fenced`); `match_seq_num`, compared with the number the first record would really get
     /// (`SeqNumMismatch`). `OutcomeUnknown` is returned where durability is not known; such an append may appear later.
     /// Commands take effect with their append: a fence counts for every append ordered after it.
+    /// The claim that comes along (`Append::claimed`) is the store's from here on: an append that is refused gives it up.
     /// Appends of one caller that are awaited one after the other keep their order.
     async fn append(&self, channel: &ChannelKey, append: Append) -> Result<Appended>;
 

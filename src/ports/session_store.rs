@@ -86,8 +86,11 @@ pub enum BootEvent {
     Read(SeqNum),
     /// A continuation was booted because of unread input below this tail.
     BootedFor(SeqNum),
-    /// A run crashed before it had read anything new.
+    /// A run crashed before it had read anything new. Nothing if the session has another run by now: one that no longer owns
+    /// it says nothing of how it boots.
     Failed {
+        /// Which.
+        run: RunId,
         /// What an operator sees.
         error: String,
     },

@@ -1,24 +1,22 @@
 //! Append to a channel: authorize, let the log decide who may write, then wake whoever waits.
+//!
+//! Where a run lives, the one look at the database is all there is of it before the answer.
 
-use crate::body::{boots, without_webhook_mark};
+mod after;
+mod owned;
+
+use crate::body::without_webhook_mark;
+use crate::held_claim::HeldClaim;
 use crate::{ChannelTarget, Core};
 use bytes::Bytes;
-use continuo_domain::channel::{
-    Append, Appended, ChannelKey, Command, Direction, Fence, FencingToken, Header, NewRecord, TURN_COMPLETE,
-};
+use continuo_domain::channel::{Append, Appended, ChannelKey, Command, Direction, Fence, FencingToken, NewRecord};
 use continuo_domain::principal::{Principal, RunClaim, Writer};
-use continuo_domain::run::{Holder, RunCommand, RunReason, RunStatus};
-use continuo_domain::session::Session;
+use continuo_domain::session::{Session, SessionRef};
 use continuo_domain::{Error, Result, Violation};
-use continuo_ports::session_store::BootEvent;
-use tracing::{debug, warn};
+use continuo_ports::session_store::Probe;
 
 /// How often an append that races with a moving fence looks again before it gives up.
 const FENCE_ROUNDS_MAX: u32 = 16;
-/// Control records a superseded run may still write until its successor's first record.
-const FAREWELLS: [&str; 4] = ["upgrade-required", "pending-version", TURN_COMPLETE, "session-closed"];
-/// Last header of a control record that a superseded run wrote: what tells it from one of the owner's. Readers ignore it.
-const SUPERSEDED_HEADER: &str = "continuo-superseded";
 
 /// May an append start a run?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,35 +57,66 @@ impl Core {
     /// may fail an append whose record is already durable.
     pub async fn append(&self, caller: &Principal, request: AppendRequest) -> Result<Appended> {
         request.append.check()?;
-        let row = self.find_session(caller, &request.channel.session).await?;
-        Self::check_write(caller, &request.channel, row.as_ref())?;
-        let session = row.ok_or(Error::SessionNotFound)?;
-        self.append_to(caller, &session, request).await
+        let (found, held) = self.probe(caller, &request.channel, Some(&request.append)).await?;
+        Self::check_write(caller, &request.channel, found.as_ref().map(|found| &found.session))?;
+        let mut found = found.ok_or(Error::SessionNotFound)?;
+        self.append_to(caller, &mut found, request, held).await
     }
 
-    /// As `append`, once the caller is known to have the right: what a stream of appends does for each.
+    /// What an append needs to know of its session, and the claim that its log wants, in one look. Says nothing about rights.
+    pub(crate) async fn probe(
+        &self,
+        caller: &Principal,
+        target: &ChannelTarget,
+        append: Option<&Append>,
+    ) -> Result<(Option<Probe>, HeldClaim)> {
+        let ChannelTarget { session, name, direction } = target;
+        let channels = &self.ports.channels;
+        let claim = append.and_then(|append| {
+            let guess = self.names.guess(&caller.environment, session);
+            channels.claim(guess.as_ref(), name.as_ref(), *direction, append, self.now())
+        });
+        let is_claimed = claim.is_some();
+        let mut found = self.ports.sessions.probe(&caller.environment, session, claim).await?;
+        let claimed = found.as_mut().and_then(|found| found.claimed.take());
+        if let Some(found) = found.as_ref().filter(|_| is_claimed) {
+            self.names.learn(session, &found.session);
+        }
+        Ok((found, HeldClaim::new(channels.clone(), claimed)))
+    }
+
+    /// As `append`, once the caller is known to have the right: what a stream of appends does for each. Notes in `found` the
+    /// run that it made sure of.
     pub(crate) async fn append_to(
         &self,
         caller: &Principal,
-        session: &Session,
+        found: &mut Probe,
         request: AppendRequest,
+        mut held: HeldClaim,
     ) -> Result<Appended> {
+        let (session, held) = (&found.session, &mut held);
         let channel = request.channel.key(session);
-        let append = self.prepare(caller, &channel, request.append)?;
+        let append = self.prepare(caller, &channel, request.append, held)?;
         let is_output = channel.is_reserved() && channel.direction == Direction::Out;
         let appended = match caller.writer(&session.id) {
-            Writer::Run(claim) if is_output => self.append_as_run(caller, &channel, claim, append.clone()).await,
+            Writer::Run(claim) if is_output => self.append_as_run(caller, &channel, claim, append.clone(), held).await,
             Writer::Key if is_output && caller.writes_directly() => {
-                self.append_unowned(session, &channel, append.clone(), Close::Passes).await
+                self.append_unowned(session, &channel, append.clone(), Close::Passes, held).await
             }
             Writer::Run(claim) => {
                 self.check_alive(caller, claim).await?;
-                self.append_brokered(session, &channel, append.clone()).await
+                self.append_brokered(session, &channel, append.clone(), held).await
             }
-            Writer::Key | Writer::Public => self.append_brokered(session, &channel, append.clone()).await,
+            Writer::Key | Writer::Public => self.append_brokered(session, &channel, append.clone(), held).await,
         }?;
-        self.after_append(caller, session, &channel, &append, appended, request.boot).await;
+        self.after_append(caller, found, &channel, &append, appended, request.boot).await;
         Ok(appended)
+    }
+
+    /// Hands an append to the log, with the claim that was made for it. From here on the claim is the log's, which gives it up
+    /// where it refuses; a further try asks for its own.
+    async fn write(&self, channel: &ChannelKey, append: Append, held: &mut HeldClaim) -> Result<Appended> {
+        self.ports.channels.append(channel, Append { claimed: held.take(), ..append }).await
     }
 
     /// `.in` and named channels have no owner in the log, so it is the row that ends what a run may write there.
@@ -100,7 +129,13 @@ impl Core {
     }
 
     /// What a caller without a key may not say is refused or stripped; fences are the server's own.
-    fn prepare(&self, caller: &Principal, channel: &ChannelKey, mut append: Append) -> Result<Append> {
+    fn prepare(
+        &self,
+        caller: &Principal,
+        channel: &ChannelKey,
+        mut append: Append,
+        held: &mut HeldClaim,
+    ) -> Result<Append> {
         let is_command = |record: &NewRecord| matches!(record.command(), Ok(Some(_)));
         if append.records.iter().any(|r| matches!(r.command(), Ok(Some(Command::Fence(_))))) {
             return Err(Violation::new("records", "holds a fence command; fences are set by the server").into());
@@ -115,6 +150,8 @@ impl Core {
             for record in &mut append.records {
                 if let Some(body) = without_webhook_mark(&record.body) {
                     record.body = body;
+                    // It was for another record.
+                    held.give_up();
                 }
             }
         }
@@ -123,17 +160,23 @@ impl Core {
 
     /// The path of everybody but a run on its own `.out`: refused once the session is closed or expired, and if a close
     /// comes between, the closed fence in the log refuses it.
-    async fn append_brokered(&self, session: &Session, channel: &ChannelKey, append: Append) -> Result<Appended> {
+    async fn append_brokered(
+        &self,
+        session: &Session,
+        channel: &ChannelKey,
+        append: Append,
+        held: &mut HeldClaim,
+    ) -> Result<Appended> {
         if let Err(refusal) = session.check_open(self.now()) {
-            return self.repeat_or(refusal, channel, append).await;
+            return self.repeat_or(refusal, channel, append, held).await;
         }
         if let Some(name) = &channel.name
             && !self.ports.sessions.register_channel(&session.id, name).await?
         {
             let closed_reason = self.closed_reason(session).await;
-            return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
+            return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append, held).await;
         }
-        self.append_unowned(session, channel, append, Close::Refuses).await
+        self.append_unowned(session, channel, append, Close::Refuses, held).await
     }
 
     /// Under whatever fencing token is in force, unless the caller names one.
@@ -143,6 +186,7 @@ impl Core {
         channel: &ChannelKey,
         append: Append,
         close: Close,
+        held: &mut HeldClaim,
     ) -> Result<Appended> {
         let own_token = append.fencing_token.clone();
         // An old token is refused, and the true one then asked for.
@@ -161,10 +205,10 @@ impl Core {
             };
             if Fence::of_token(&seen).closed && close == Close::Refuses {
                 let closed_reason = self.closed_reason(session).await;
-                return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append).await;
+                return self.repeat_or(Error::SessionClosed { closed_reason }, channel, append, held).await;
             }
             let fencing_token = Some(own_token.clone().unwrap_or(seen));
-            match self.ports.channels.append(channel, Append { fencing_token, ..append.clone() }).await {
+            match self.write(channel, Append { fencing_token, ..append.clone() }, held).await {
                 Err(Error::Fenced { .. }) if own_token.is_none() => {}
                 outcome => return outcome,
             }
@@ -174,15 +218,25 @@ impl Core {
 
     /// As `Session::check_open`, on the row as it is now.
     async fn check_still_open(&self, session: &Session) -> Result<()> {
-        let asked = continuo_domain::session::SessionRef::Id(session.id.clone());
+        let asked = SessionRef::Id(session.id.clone());
         let row = self.ports.sessions.get(&session.tenant.environment, &asked).await?;
         row.ok_or(Error::SessionNotFound)?.check_open(self.now())
     }
 
     /// A part id that was stored before the refusal has its outcome still. The token is one that is never in force, so that a
     /// record that was trimmed away meanwhile is not written again.
-    async fn repeat_or(&self, refusal: Error, channel: &ChannelKey, append: Append) -> Result<Appended> {
+    async fn repeat_or(
+        &self,
+        refusal: Error,
+        channel: &ChannelKey,
+        append: Append,
+        held: &mut HeldClaim,
+    ) -> Result<Appended> {
         let Some(part_id) = &append.part_id else { return Err(refusal) };
+        // A part id that was free until now was never stored. Its claim must not be found by the look for one that was.
+        if held.is_fresh() {
+            return Err(refusal);
+        }
         if self.ports.channels.part(channel, part_id).await?.is_none() {
             return Err(refusal);
         }
@@ -194,184 +248,8 @@ impl Core {
     }
 
     pub(crate) async fn closed_reason(&self, session: &Session) -> Option<String> {
-        let asked = continuo_domain::session::SessionRef::Id(session.id.clone());
+        let asked = SessionRef::Id(session.id.clone());
         let row = self.ports.sessions.get(&session.tenant.environment, &asked).await;
         row.ok().flatten().and_then(|row| row.closed_reason)
-    }
-
-    /// A run writes under its lease, also while the session closes; a newer owner's fence ends that.
-    async fn append_as_run(
-        &self,
-        caller: &Principal,
-        channel: &ChannelKey,
-        claim: &RunClaim,
-        append: Append,
-    ) -> Result<Appended> {
-        let mut own = Fence { version: claim.version, lease: claim.lease, closed: false };
-        let mut fencing_token = own.to_token();
-        for _ in 0..FENCE_ROUNDS_MAX {
-            let attempt = Append { fencing_token: Some(fencing_token.clone()), ..append.clone() };
-            let current = match self.ports.channels.append(channel, attempt).await {
-                Err(Error::Fenced { fencing_token }) => fencing_token,
-                outcome => return outcome,
-            };
-            let in_force = FencingToken::parse(&current)?;
-            let fence = Fence::of_token(&in_force);
-            // Closed, or renewed: the owner is the same.
-            if (fence.version, fence.lease) == (own.version, own.lease) {
-                fencing_token = in_force;
-            } else if fence.version == own.version && self.has_only_slept(caller, claim, fence.lease).await? {
-                own = fence;
-                fencing_token = in_force;
-            } else if fence.version > own.version && self.may_say_farewell(caller, claim).await? {
-                return self.append_farewell(channel, append, current).await;
-            } else {
-                return Err(Error::Fenced { fencing_token: current });
-            }
-        }
-        Err(Error::Fenced { fencing_token: fencing_token.as_str().to_owned() })
-    }
-
-    /// Clients keep a stream token while their run sleeps, and go on with it under the lease that it woke with. Within one attempt
-    /// no lease ends in another way.
-    async fn has_only_slept(&self, caller: &Principal, claim: &RunClaim, lease: u64) -> Result<bool> {
-        if !caller.writes_directly() || lease <= claim.lease {
-            return Ok(false);
-        }
-        let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
-        Ok(run.is_some_and(|run| {
-            let is_awake = run.status == RunStatus::Executing && run.lease.is_some_and(|held| held.number == lease);
-            is_awake && run.attempt_lease <= claim.lease
-        }))
-    }
-
-    /// A run that goes on, or that ended well. One that was canceled or crashed has nothing more to say.
-    async fn may_say_farewell(&self, caller: &Principal, claim: &RunClaim) -> Result<bool> {
-        let run = self.ports.runs.get(&caller.environment, &claim.run).await?;
-        Ok(run.is_some_and(|run| run.is_alive() || run.status == RunStatus::CompletedSuccessfully))
-    }
-
-    /// A superseded run's last control records pass until its successor has written: at the tail that was checked, or not.
-    async fn append_farewell(&self, channel: &ChannelKey, mut append: Append, current: String) -> Result<Appended> {
-        let is_farewell = |r: &NewRecord| {
-            r.headers.first().is_some_and(|h| {
-                h.name == continuo_domain::channel::CONTROL_HEADER.as_bytes()
-                    && FAREWELLS.iter().any(|f| h.value == f.as_bytes())
-            })
-        };
-        let refusal = Error::Fenced { fencing_token: current };
-        if !append.records.iter().all(is_farewell) || append.match_seq_num.is_some() {
-            return Err(refusal);
-        }
-        // A repeat by part id compares records, so one with a part id stays as it came.
-        if append.part_id.is_none() {
-            append.records.iter_mut().for_each(|r| r.headers.push(Header::new(SUPERSEDED_HEADER, "true")));
-        }
-        for _ in 0..FENCE_ROUNDS_MAX {
-            let tail = self.ports.channels.tail(channel).await?;
-            let fence = Fence::of_token(&tail.fencing_token);
-            if self.owner_has_written(channel, fence.version, tail.position.seq_num).await? {
-                return Err(refusal);
-            }
-            let attempt = Append {
-                fencing_token: Some(tail.fencing_token),
-                match_seq_num: Some(tail.position.seq_num),
-                ..append.clone()
-            };
-            match self.ports.channels.append(channel, attempt).await {
-                Err(Error::SeqNumMismatch { .. } | Error::Fenced { .. }) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(refusal)
-    }
-
-    /// Has anything but commands and farewells been written since the fence of this version went up?
-    async fn owner_has_written(&self, channel: &ChannelKey, version: u64, tail: u64) -> Result<bool> {
-        let newest = self.walk_back(channel, tail, |record| match record.command() {
-            Some(Command::Fence(token)) => {
-                let fence = Fence::of_token(&token);
-                fence.version < version || (fence.lease == 0 && !token.is_renewed())
-            }
-            Some(Command::Trim(_)) => false,
-            None => record.header(SUPERSEDED_HEADER).is_none(),
-        });
-        Ok(newest.await?.is_some_and(|record| !record.is_command()))
-    }
-
-    async fn after_append(
-        &self,
-        caller: &Principal,
-        session: &Session,
-        channel: &ChannelKey,
-        append: &Append,
-        appended: Appended,
-        boot: Boot,
-    ) {
-        if !channel.is_reserved() {
-            return;
-        }
-        let first_data =
-            append.records.iter().zip(appended.start.seq_num..).find(|(r, _)| matches!(r.command(), Ok(None)));
-        if let Some((record, seq_num)) = first_data {
-            self.drain(session, channel.direction, seq_num, record).await;
-        }
-        match channel.direction {
-            Direction::In => self.boot_by_append(session, append, boot).await,
-            Direction::Out => self.note_turns(caller, session, append).await,
-        }
-    }
-
-    /// The record is durable; if no run lives to read it, one is started. A failure is made good when the session's run ends,
-    /// with the next append, or by the sweeper.
-    async fn boot_by_append(&self, session: &Session, append: &Append, boot: Boot) {
-        let is_message = |r: &NewRecord| matches!(r.command(), Ok(None)) && boots(&r.body);
-        if boot == Boot::Never || !append.records.iter().any(is_message) {
-            return;
-        }
-        match self.reload_and_ensure(session, RunReason::Continuation).await {
-            Ok(()) => {}
-            Err(error @ (Error::SessionClosed { .. } | Error::SessionExpired | Error::BootBackoff { .. })) => {
-                debug!(session.id = %session.id, error = %error, "input stays unread for now");
-            }
-            Err(error) => {
-                warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "no run for new input yet");
-                self.signals.owe_boot(&session.tenant.environment, &session.id);
-            }
-        }
-    }
-
-    /// A turn-complete tells how far its turn has read `.in`.
-    async fn note_turns(&self, caller: &Principal, session: &Session, append: &Append) {
-        for record in &append.records {
-            let header = |name: &str| {
-                let found = record.headers.iter().find(|h| h.name == name.as_bytes());
-                found.and_then(|h| std::str::from_utf8(&h.value).ok())
-            };
-            if header(continuo_domain::channel::CONTROL_HEADER) != Some(TURN_COMPLETE) {
-                continue;
-            }
-            let Some(read) = header("session-in-event-id").and_then(|n| n.parse::<u64>().ok()) else { continue };
-            if let Err(error) = self.note_turn(caller, session, read.saturating_add(1)).await {
-                warn!(session.id = %session.id, error = %error, "a read position is late");
-            }
-        }
-    }
-
-    /// The session has it for what is unread, the run for whether it got through its boot.
-    async fn note_turn(&self, caller: &Principal, session: &Session, seq_num: u64) -> Result<()> {
-        let now = self.now();
-        let seq_num = self.below_tail(&session.id, Direction::In, seq_num).await?;
-        let row = self.ports.sessions.note_boot(&session.id, BootEvent::Read(seq_num), now).await?;
-        let (run, holder) = match caller.writer(&session.id) {
-            Writer::Run(claim) => (Some(claim.run.clone()), Holder::Lease(claim.lease)),
-            Writer::Key | Writer::Public => (row.current_run, Holder::Owner),
-        };
-        let Some(run) = run else { return Ok(()) };
-        match self.ports.runs.apply(&caller.environment, &run, RunCommand::Read { holder, seq_num }, now).await {
-            // Of a run that is over, or was never ours, there is nothing to note.
-            Ok(_) | Err(Error::StaleSnapshot { .. } | Error::RunNotReady { .. } | Error::RunNotFound) => Ok(()),
-            Err(other) => Err(other),
-        }
     }
 }

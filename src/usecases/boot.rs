@@ -4,11 +4,11 @@
 use crate::Core;
 use crate::body::{asks_to_end, boots};
 use continuo_domain::channel::{ChannelKey, Direction, ReadFrom, SeqNum};
-use continuo_domain::run::{Run, RunReason, RunStatus};
+use continuo_domain::run::{CLAIM_ROUNDS_MAX, Run, RunReason, RunStatus};
 use continuo_domain::session::{BOOT_FAILURES_MAX, Session, SessionRef, SessionStatus};
 use continuo_domain::{EnvironmentId, Error, Result, SessionId};
 use continuo_ports::run_store::Applied;
-use continuo_ports::session_store::BootEvent;
+use continuo_ports::session_store::{BootEvent, Claim};
 use tracing::{error, info, warn};
 
 impl Core {
@@ -55,45 +55,53 @@ impl Core {
             run.status,
             RunStatus::Crashed | RunStatus::CompletedWithErrors | RunStatus::SystemFailure | RunStatus::TimedOut
         );
-        // A run that no longer owned its session says nothing of how the session boots.
-        if crashed && run.read_seq_num == 0 && self.is_current(session, run).await? {
+        if crashed && run.read_seq_num == 0 {
             let error = run.error.as_ref().map_or_else(|| run.status.public().to_owned(), |e| e.message.clone());
-            let event = BootEvent::Failed { error: error.clone() };
+            let event = BootEvent::Failed { run: run.spec.id.clone(), error: error.clone() };
             let row = self.ports.sessions.note_boot(session, event, self.now()).await?;
-            if row.boot.failures == BOOT_FAILURES_MAX {
+            if row.boot.failures == BOOT_FAILURES_MAX && row.current_run.as_ref() == Some(&run.spec.id) {
                 error!(session.id = %session, reason = error, "boots keep crashing; the session waits for new input");
             }
         }
         self.boot_for_unread(&run.spec.environment, session).await
     }
 
-    async fn is_current(&self, session: &SessionId, run: &Run) -> Result<bool> {
-        let row = self.ports.sessions.get(&run.spec.environment, &SessionRef::Id(session.clone())).await?;
-        Ok(row.is_some_and(|row| row.current_run.as_ref() == Some(&run.spec.id)))
-    }
-
-    /// Boots a continuation if the session's run is over and a message of `.in` is unread.
+    /// Boots a continuation if the session's run is over and a message of `.in` is unread. Whoever loses the claim looks
+    /// again: the winner's run may be over by then, and have read everything.
     pub(crate) async fn boot_for_unread(&self, environment: &EnvironmentId, session: &SessionId) -> Result<()> {
         let asked = SessionRef::Id(session.clone());
-        let Some(session) = self.ports.sessions.get(environment, &asked).await? else { return Ok(()) };
-        let now = self.now();
-        if session.status(now) != SessionStatus::Active || self.live_run(&session).await?.is_some() {
-            return Ok(());
+        for _ in 0..CLAIM_ROUNDS_MAX {
+            let Some(session) = self.ports.sessions.get(environment, &asked).await? else { return Ok(()) };
+            let Some(tail) = self.tail_to_boot_for(&session).await? else { return Ok(()) };
+            match self.claim(&session, RunReason::Continuation, None).await? {
+                Claim::Won { session, .. } => {
+                    let event = BootEvent::BootedFor(tail);
+                    return self.ports.sessions.note_boot(&session.id, event, self.now()).await.map(drop);
+                }
+                Claim::Lost(_) => {}
+            }
         }
-        let Some(tail) = self.unread_tail(&session).await? else { return Ok(()) };
+        Err(Error::RunNotClaimed)
+    }
+
+    /// The tail of `.in`, if a continuation is to boot for it now.
+    async fn tail_to_boot_for(&self, session: &Session) -> Result<Option<SeqNum>> {
+        let now = self.now();
+        if session.status(now) != SessionStatus::Active || self.live_run(session).await?.is_some() {
+            return Ok(None);
+        }
+        let Some(tail) = self.unread_tail(session).await? else { return Ok(None) };
         if session.boot.failures >= BOOT_FAILURES_MAX && session.boot.booted_tail_seq_num >= tail {
-            return Ok(());
+            return Ok(None);
         }
         if session.boot.booted_tail_seq_num == tail && session.boot.failures == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if session.boot.wait_ms(now).is_some() {
             self.signals.timers_changed();
-            return Ok(());
+            return Ok(None);
         }
-        let (session, _) = self.ensure_run(session, RunReason::Continuation).await?;
-        self.ports.sessions.note_boot(&session.id, BootEvent::BootedFor(tail), now).await?;
-        Ok(())
+        Ok(Some(tail))
     }
 
     /// The tail of `.in`, if there is a message below it that no run has read.

@@ -61,7 +61,11 @@ impl Core {
             ..Append::one(record.clone())
         };
         match self.ports.channels.append(&input, append).await {
-            Ok(appended) => self.drain(session, Direction::In, appended.start.seq_num, &record).await,
+            Ok(appended) => {
+                // Dropped, and so put down, after the drain.
+                let _follow_up = self.follow_up(&input, appended.debt);
+                self.drain(session, Direction::In, appended.start.seq_num, &record).await;
+            }
             // It is there, in words from before a rename.
             Err(Error::PartIdReused { .. }) => {}
             Err(error) => return Err(error),

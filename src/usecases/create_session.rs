@@ -4,10 +4,10 @@ use crate::access::names_of;
 use crate::{Core, tokens::SESSION_TOKEN_MS};
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::{Action, Credential, Principal, Resource, Scope};
-use continuo_domain::run::{Run, RunReason};
-use continuo_domain::session::{ExternalId, Json, NewSession, Session, SessionRef, TriggerConfig};
-use continuo_domain::{Error, Result, SessionId, Timestamp};
-use continuo_ports::session_store::Upserted;
+use continuo_domain::run::{NewRun, Run, RunReason};
+use continuo_domain::session::{ExternalId, Json, NewSession, Session, SessionRef, Tenant, TriggerConfig};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
+use continuo_ports::session_store::{Created, Upserted};
 use continuo_ports::tokens::NewPublicToken;
 
 /// What a caller asks for.
@@ -56,15 +56,57 @@ impl Core {
         let config = request.trigger_config.clone();
         let new = self.new_session(caller, request).await?;
         new.check()?;
-        let Upserted { session, is_new } = self.ports.sessions.upsert(new, self.now()).await?;
-        let session = if is_new { session } else { self.refresh(caller, session, config).await? };
-        if let (true, Some(name)) = (is_new, &session.external_id) {
+        let Created { session, first_run } = self.create_or_find(new).await?;
+        let is_cached = first_run.is_none();
+        let (session, run) = match first_run {
+            Some(run) => (session, run),
+            None => self.take_up(caller, session, config).await.map_err(not_reusable)?,
+        };
+        let public_access_token = self.mint_session_token(&session).await?;
+        Ok(CreatedSession { session, run, public_access_token, is_cached })
+    }
+
+    async fn create_or_find(&self, new: NewSession) -> Result<Created> {
+        let now = self.now();
+        let draft = Session::new(new.clone(), now);
+        if draft.check_open(now).is_err() {
+            return self.create_expired(new, now).await;
+        }
+        let first_run = NewRun::of_session(self.new_run_id(), &draft, None)?;
+        let created = self.ports.sessions.create(new, first_run, now).await?;
+        if let Some(run) = &created.first_run {
+            self.session_arrived(&created.session);
+            self.after_claim(&created.session, run, RunReason::Initial).await;
+        }
+        Ok(created)
+    }
+
+    /// A session whose time is over before it begins is a row, and no run ever has it.
+    async fn create_expired(&self, new: NewSession, now: Timestamp) -> Result<Created> {
+        let Upserted { session, is_new } = self.ports.sessions.upsert(new, now).await?;
+        if is_new {
+            self.session_arrived(&session);
+            return Err(Error::SessionAlreadyExpired);
+        }
+        Ok(Created { session, first_run: None })
+    }
+
+    fn session_arrived(&self, session: &Session) {
+        if let Some(name) = &session.external_id {
             self.signals.session_arrived(&session.tenant.environment, name.as_str());
         }
-        let reason = if is_new { RunReason::Initial } else { RunReason::Continuation };
-        let (session, run) = self.ensure_run(session, reason).await.map_err(not_reusable)?;
-        let public_access_token = self.mint_session_token(&session).await?;
-        Ok(CreatedSession { session, run, public_access_token, is_cached: !is_new })
+    }
+
+    /// A session that was there: with the caller's config, and a live run.
+    async fn take_up(&self, caller: &Principal, found: Session, config: TriggerConfig) -> Result<(Session, Run)> {
+        let (session, live) = tokio::join!(self.refresh(caller, found.clone(), config), self.live_run(&found));
+        let session = session?;
+        let over = match live? {
+            Some(run) if session.current_run.as_ref() == Some(&run.spec.id) => return Ok((session, run)),
+            Some(_) => None,
+            None => found.current_run.as_ref(),
+        };
+        self.ensure_another_run(session, over, RunReason::Continuation).await
     }
 
     async fn check_may_create(&self, caller: &Principal, request: &CreateSession) -> Result<()> {
@@ -92,21 +134,31 @@ impl Core {
     }
 
     async fn new_session(&self, caller: &Principal, request: CreateSession) -> Result<NewSession> {
-        let environment = self.ports.environments.get(&caller.environment).await?;
-        let environment = environment.ok_or(Error::Unauthenticated(CredentialProblem::UnknownSubject))?;
+        let tenant = self.tenant(&caller.environment).await?;
         Ok(NewSession {
             id: SessionId::from_body(&self.ports.ids.next()),
             external_id: request.external_id,
             session_type: request.session_type,
             task_identifier: request.task_identifier,
-            basin: self.ports.channels.basin(&environment.tenant.organization),
-            tenant: environment.tenant,
+            basin: self.ports.channels.basin(&tenant.organization),
+            tenant,
             trigger_config: request.trigger_config,
             tags: request.tags,
             metadata: request.metadata,
             is_test: request.is_test,
             expires_at: request.expires_at,
         })
+    }
+
+    async fn tenant(&self, environment: &EnvironmentId) -> Result<Tenant> {
+        let now = self.now();
+        if let Some(tenant) = self.tenants.get(environment, now) {
+            return Ok(tenant);
+        }
+        let found = self.ports.environments.get(environment).await?;
+        let tenant = found.ok_or(Error::Unauthenticated(CredentialProblem::UnknownSubject))?.tenant;
+        self.tenants.learn(tenant.clone(), now);
+        Ok(tenant)
     }
 
     /// The stored row decides: a caller cannot take over a session by naming it with another task.
@@ -118,6 +170,9 @@ impl Core {
         }
         let now = self.now();
         check_reusable(&session, now)?;
+        if session.trigger_config == config {
+            return Ok(session);
+        }
         let session = self.ports.sessions.refresh_trigger_config(&session.id, config, now).await?;
         check_reusable(&session, now)?;
         Ok(session)

@@ -10,9 +10,20 @@ use tracing::{info, warn};
 impl Core {
     /// The session and its live run, after at most three rounds. A winner found alive is as good as winning; one that is
     /// over by then starts the next round.
-    pub(crate) async fn ensure_run(&self, mut session: Session, reason: RunReason) -> Result<(Session, Run)> {
+    pub(crate) async fn ensure_run(&self, session: Session, reason: RunReason) -> Result<(Session, Run)> {
+        self.ensure_another_run(session, None, reason).await
+    }
+
+    /// As `ensure_run`, for a caller who knows of a run that it is over.
+    pub(crate) async fn ensure_another_run(
+        &self,
+        mut session: Session,
+        over: Option<&RunId>,
+        reason: RunReason,
+    ) -> Result<(Session, Run)> {
         for _ in 0..CLAIM_ROUNDS_MAX {
-            if let Some(run) = self.live_run(&session).await? {
+            let is_over = over.is_some() && session.current_run.as_ref() == over;
+            if !is_over && let Some(run) = self.live_run(&session).await? {
                 return Ok((session, run));
             }
             match self.claim(&session, reason, None).await? {
@@ -51,13 +62,24 @@ impl Core {
         };
         let claim = self.ports.sessions.claim_run(claim, now).await?;
         if let Claim::Won { session, run } = &claim {
-            info!(session.id = %session.id, run.id = %run.spec.id, reason = reason.as_str(), "run claimed the session");
-            // The lease raises the fence again before the run is handed out, so a failure here loses no safety.
-            if let Err(error) = self.raise_fence(&session.id, session.current_run_version, 0).await {
-                warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "the claim's fence is late");
-            }
-            self.signals.work_changed(&session.tenant.environment);
+            self.after_claim(session, run, reason).await;
         }
         Ok(claim)
+    }
+
+    /// Marks the claim's place in `.out` and offers the run to workers. The place matters: a turn that ends after the claim
+    /// settles the session, one that ended before it does not. So this is waited for, also where nobody can have to be fenced
+    /// out yet; it costs the log, and not the database.
+    pub(crate) async fn after_claim(&self, session: &Session, run: &Run, reason: RunReason) {
+        info!(session.id = %session.id, run.id = %run.spec.id, reason = reason.as_str(), "run claimed the session");
+        let raised = match session.current_run_version {
+            1 => self.raise_first_fence(&session.id).await,
+            version => self.raise_fence(&session.id, version, 0).await,
+        };
+        // The lease raises the fence again before the run is handed out, so a failure here loses no safety.
+        if let Err(error) = raised {
+            warn!(session.id = %session.id, error = %error, cause = ?error.cause(), "the claim's fence is late");
+        }
+        self.signals.work_changed(&session.tenant.environment);
     }
 }

@@ -15,12 +15,15 @@ mod delete_session;
 mod end_and_continue;
 mod ensure_run;
 mod fence;
+mod follow_up;
+mod held_claim;
 mod hints;
 mod initialize_channel;
 mod list_records;
 mod list_sessions;
 mod produce;
 mod read_channel;
+mod remembered;
 mod retention;
 mod runs;
 mod seen;
@@ -129,13 +132,24 @@ pub struct Core {
     ports: Arc<Ports>,
     settings: Settings,
     signals: Arc<signals::Signals>,
+    follow_ups: Arc<follow_up::FollowUps>,
+    names: Arc<remembered::Names>,
+    tenants: Arc<remembered::Tenants>,
     stopping: CancellationToken,
 }
 
 impl Core {
     /// The core on its ports. `stopping` ends every stream and every background loop.
     pub fn new(ports: Ports, settings: Settings, stopping: CancellationToken) -> Self {
-        Self { ports: Arc::new(ports), settings, signals: Arc::default(), stopping }
+        Self {
+            ports: Arc::new(ports),
+            settings,
+            signals: Arc::default(),
+            follow_ups: Arc::default(),
+            names: Arc::default(),
+            tenants: Arc::default(),
+            stopping,
+        }
     }
 
     /// Whose bearer this is.

@@ -1,13 +1,15 @@
 //! A stream of appends to one channel. What has queued up while one append was under way goes into the log as one append,
 //! so that order is kept and a fast writer pays for one sync and not for a thousand.
 
+use crate::held_claim::HeldClaim;
 use crate::{AppendRequest, Boot, ChannelTarget, Core};
 use continuo_domain::channel::{
     APPEND_METERED_BYTES_MAX, APPEND_RECORDS_MAX, Append, Appended, CONTROL_HEADER, NewRecord, Position,
 };
 use continuo_domain::principal::Principal;
-use continuo_domain::session::{Session, SessionRef};
+use continuo_domain::session::SessionRef;
 use continuo_domain::{Error, Result};
+use continuo_ports::session_store::Probe;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,22 +33,22 @@ pub struct Producer {
     core: Core,
     caller: Principal,
     channel: ChannelTarget,
-    checked: Arc<Mutex<(Session, Instant)>>,
+    checked: Arc<Mutex<(Probe, Instant)>>,
 }
 
 impl Core {
     /// Opens a stream of appends. From here on the channel is the row's, whatever its name becomes.
     pub async fn open_producer(&self, caller: &Principal, mut channel: ChannelTarget) -> Result<Producer> {
-        let session = self.writable(caller, &channel).await?;
-        channel.session = SessionRef::Id(session.id.clone());
-        let checked = Arc::new(Mutex::new((session, Instant::now())));
+        let found = self.writable(caller, &channel).await?;
+        channel.session = SessionRef::Id(found.session.id.clone());
+        let checked = Arc::new(Mutex::new((found, Instant::now())));
         Ok(Producer { core: self.clone(), caller: caller.clone(), channel, checked })
     }
 
-    async fn writable(&self, caller: &Principal, channel: &ChannelTarget) -> Result<Session> {
-        let row = self.find_session(caller, &channel.session).await?;
-        Self::check_write(caller, channel, row.as_ref())?;
-        row.ok_or(Error::SessionNotFound)
+    async fn writable(&self, caller: &Principal, channel: &ChannelTarget) -> Result<Probe> {
+        let (found, _) = self.probe(caller, channel, None).await?;
+        Self::check_write(caller, channel, found.as_ref().map(|found| &found.session))?;
+        found.ok_or(Error::SessionNotFound)
     }
 }
 
@@ -54,20 +56,26 @@ impl Producer {
     /// Durable on return; one answer for each append of the batch, in order. An error refuses the whole batch.
     pub async fn append(&self, batch: Batch) -> Result<Vec<Appended>> {
         batch.append.check()?;
-        let session = self.session().await?;
+        let mut found = self.found().await?;
+        let had_run = found.is_run_alive;
         let request = AppendRequest { channel: self.channel.clone(), append: batch.append, boot: batch.boot };
-        let appended = self.core.append_to(&self.caller, &session, request).await?;
+        let held = HeldClaim::none(&self.core.ports.channels);
+        let appended = self.core.append_to(&self.caller, &mut found, request, held).await?;
+        if found.is_run_alive && !had_run {
+            self.checked.lock().0.is_run_alive = true;
+        }
         Ok(split(appended, &batch.record_counts))
     }
 
-    async fn session(&self) -> Result<Session> {
-        let (session, checked_at) = self.checked.lock().clone();
+    /// A run that has ended since is made good by the follow-up of the append.
+    async fn found(&self) -> Result<Probe> {
+        let (found, checked_at) = self.checked.lock().clone();
         if checked_at.elapsed() < CHECKED_FOR {
-            return Ok(session);
+            return Ok(found);
         }
-        let session = self.core.writable(&self.caller, &self.channel).await?;
-        *self.checked.lock() = (session.clone(), Instant::now());
-        Ok(session)
+        let found = self.core.writable(&self.caller, &self.channel).await?;
+        *self.checked.lock() = (found.clone(), Instant::now());
+        Ok(found)
     }
 }
 

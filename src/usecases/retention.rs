@@ -53,7 +53,10 @@ impl Core {
             let match_seq_num = Some(tail.position.seq_num);
             let trim = Append { match_seq_num, ..Append::one(NewRecord::trim(before)) };
             match self.ports.channels.append(channel, trim).await {
-                Ok(_) => return Ok(true),
+                Ok(appended) => {
+                    self.nothing_follows(&appended);
+                    return Ok(true);
+                }
                 Err(Error::SeqNumMismatch { .. }) => tail = self.ports.channels.tail(channel).await?,
                 Err(other) => return Err(other),
             }

@@ -58,6 +58,7 @@ impl Core {
         };
         self.report("closes", self.sweep_closes().await);
         let now = self.now();
+        self.report("debts", self.sweep_debts(now).await);
         let boots = self.sweep_boots(since, now).await;
         // After a sweep that failed the next one looks back as far.
         progress.since = Some(if boots.is_ok() { Timestamp(now.0 - 10 * SWEEP_MS as i64) } else { since });
@@ -166,7 +167,7 @@ impl Core {
     }
 
     /// Looks at every active session once: after a crash any of them may have input that no run was started for.
-    async fn sweep_all_sessions(&self) -> Result<u64> {
+    pub(crate) async fn sweep_all_sessions(&self) -> Result<u64> {
         for environment in self.ports.environments.all().await? {
             self.sweep_environment(&environment.tenant.environment).await?;
         }

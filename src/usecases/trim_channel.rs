@@ -9,14 +9,16 @@ use continuo_domain::{Error, Result};
 impl Core {
     /// Appends the trim command, under the same fences as any record.
     pub async fn trim(&self, caller: &Principal, channel: ChannelTarget, before: SeqNum) -> Result<Position> {
-        let row = self.find_session(caller, &channel.session).await?;
-        Self::check_write(caller, &channel, row.as_ref())?;
-        if !is_secret_for(caller, row.as_ref()) {
+        let append = Append::one(NewRecord::trim(before));
+        let (found, held) = self.probe(caller, &channel, Some(&append)).await?;
+        let row = found.as_ref().map(|found| &found.session);
+        Self::check_write(caller, &channel, row)?;
+        if !is_secret_for(caller, row) {
             return Err(Error::PermissionDenied);
         }
-        let session = row.ok_or(Error::SessionNotFound)?;
-        let request = AppendRequest { channel, append: Append::one(NewRecord::trim(before)), boot: Boot::Never };
-        Ok(self.append_to(caller, &session, request).await?.start)
+        let mut found = found.ok_or(Error::SessionNotFound)?;
+        let request = AppendRequest { channel, append, boot: Boot::Never };
+        Ok(self.append_to(caller, &mut found, request, held).await?.start)
     }
 
     /// The end of a channel.

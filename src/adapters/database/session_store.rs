@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use continuo_domain::channel::ChannelName;
 use continuo_domain::claim::NewClaim;
 use continuo_domain::run::{NewRun, Run, RunReason, RunStatus};
-use continuo_domain::session::{BootState, NewSession, Session, SessionPatch, SessionRef, SessionRun, SessionStatus};
 use continuo_domain::session::{ExternalId, TriggerConfig};
+use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, SessionStatus};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
 use continuo_ports::AppendClaims;
 use continuo_ports::session_store::Upserted;
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 #[async_trait]
 impl SessionStore for SqlStore {
     async fn upsert(&self, session: NewSession, now: Timestamp) -> Result<Upserted> {
-        let session = fresh(session, now);
+        let session = Session::new(session, now);
         // Most creates of a name find it: those need no turn at the writer.
         if let Some(found) = find_same_name(self.database.readers(), &session).await? {
             return Ok(Upserted { session: found, is_new: false });
@@ -32,7 +32,7 @@ impl SessionStore for SqlStore {
     }
 
     async fn create(&self, session: NewSession, first_run: NewRun, now: Timestamp) -> Result<Created> {
-        let session = fresh(session, now);
+        let session = Session::new(session, now);
         if let Some(found) = find_same_name(self.database.readers(), &session).await? {
             return Ok(Created { session: found, first_run: None });
         }
@@ -158,7 +158,7 @@ impl SessionStore for SqlStore {
     }
 
     async fn note_boot(&self, session: &SessionId, event: BootEvent, now: Timestamp) -> Result<Session> {
-        self.change(session.clone(), now, move |session| note(&mut session.boot, event, now)).await
+        self.change(session.clone(), now, move |session| note(session, event, now)).await
     }
 
     async fn sessions_without_live_run(
@@ -257,30 +257,6 @@ impl SqlStore {
                 .boxed()
             })
             .await
-    }
-}
-
-pub(crate) fn fresh(new: NewSession, now: Timestamp) -> Session {
-    Session {
-        id: new.id,
-        external_id: new.external_id,
-        session_type: new.session_type,
-        task_identifier: new.task_identifier,
-        tenant: new.tenant,
-        trigger_config: new.trigger_config,
-        tags: new.tags,
-        metadata: new.metadata,
-        is_test: new.is_test,
-        current_run: None,
-        current_run_version: 0,
-        closed_at: None,
-        closed_reason: None,
-        close_finished: false,
-        expires_at: new.expires_at,
-        boot: BootState::default(),
-        basin: new.basin,
-        created_at: now,
-        updated_at: now,
     }
 }
 
@@ -407,7 +383,8 @@ async fn claim_run(tx: &DatabaseTransaction, claim: ClaimRun, now: Timestamp) ->
 
 /// A position that does not go forward is a repeat, or a run that read again what others had read: no sign of a boot that
 /// went well.
-fn note(boot: &mut BootState, event: BootEvent, now: Timestamp) {
+fn note(session: &mut Session, event: BootEvent, now: Timestamp) {
+    let boot = &mut session.boot;
     match event {
         BootEvent::Read(seq_num) if seq_num > boot.read_seq_num => {
             boot.read_seq_num = seq_num;
@@ -415,7 +392,8 @@ fn note(boot: &mut BootState, event: BootEvent, now: Timestamp) {
         }
         BootEvent::Read(_) => {}
         BootEvent::BootedFor(tail) => boot.booted_tail_seq_num = boot.booted_tail_seq_num.max(tail),
-        BootEvent::Failed { error } => boot.failed(now, &error),
+        BootEvent::Failed { run, error } if session.current_run.as_ref() == Some(&run) => boot.failed(now, &error),
+        BootEvent::Failed { .. } => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::contract::rows::*;
 use crate::entity::session;
 use crate::{Database, SqlStore, list, session_index};
-use continuo_domain::session::ListFilter;
+use continuo_domain::session::{ListFilter, Session};
 use continuo_domain::{Error, SessionId};
 use continuo_ports::run_store::LeaseRef;
 use continuo_ports::{RunStore, SessionStore};
@@ -143,7 +143,7 @@ async fn a_failing_job_takes_nothing_with_it() {
 
 fn store_row(body: &str) -> continuo_domain::session::Session {
     let new = new_session(body, None);
-    crate::session_store::fresh(new, T0)
+    Session::new(new, T0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -456,8 +456,9 @@ pub(crate) async fn the_audit_is_in_order(rows: Rows) {
 
 pub(crate) async fn boots_are_noted(rows: Rows) {
     let session = rows.session("a", None).await;
+    rows.won(&session.id, 0, "1").await;
     let note = async |event, at| rows.sessions.note_boot(&session.id, event, after(at)).await.unwrap().boot;
-    let failed = || BootEvent::Failed { error: "boom".into() };
+    let failed = || BootEvent::Failed { run: RunId::from_body("1"), error: "boom".into() };
     note(failed(), 1).await;
     let boot = note(failed(), 2).await;
     assert_eq!((boot.failures, boot.last_error.as_deref()), (2, Some("boom")));
@@ -469,6 +470,8 @@ pub(crate) async fn boots_are_noted(rows: Rows) {
     assert_eq!(note(BootEvent::BootedFor(9), 6).await.booted_tail_seq_num, 9);
     assert_eq!(note(BootEvent::BootedFor(8), 7).await.booted_tail_seq_num, 9);
     assert_eq!(rows.read(&session.id).await.boot.read_seq_num, 7);
+    rows.won(&session.id, 1, "2").await;
+    assert_eq!(note(failed(), 8).await.failures, 0, "another run has the session by now");
 }
 
 pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
@@ -495,7 +498,7 @@ pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
     assert_eq!(ids(0, 40).await, ["ended", "expired", "never", "old"]);
     assert_eq!(ids(0, 60).await, ["ended", "never", "old"]);
     assert_eq!(ids(50, 60).await, ["ended"]);
-    let failed = BootEvent::Failed { error: "boom".into() };
+    let failed = BootEvent::Failed { run: RunId::from_body("4"), error: "boom".into() };
     rows.sessions.note_boot(&SessionId::from_body("old"), failed, after(10)).await.unwrap();
     assert_eq!(ids(50, 60).await, ["ended"], "its boot is not due");
     assert_eq!(ids(101, 10 + 500).await, ["old"]);

@@ -35,14 +35,14 @@ async fn input_whose_probe_met_a_run_that_ended_right_after_boots_a_continuation
     let world = Arc::new(World::new().await);
     let created = world.create("a").await;
     let mut run = world.start_run().await;
-    // The probe has seen the run alive.
-    let id = created.run.spec.id.clone();
-    let mut gate = world.gates.pause_after("get", &[id.as_str()]);
+    // The probe has seen the run alive, and the end of the run finds nothing unread.
+    let mut gate = world.gates.pause_after("probe", &[]);
     let append = message(&world, "hello");
     gate.reached().await;
     run.complete().await;
     gate.release();
     soon(append).await.unwrap();
+    world.core.follow_up_now().await.unwrap();
     let runs = world.runs_of(&created.session.id).await;
     assert_eq!(runs.iter().map(|r| r.is_alive()).collect::<Vec<_>>(), [false, true]);
 }

@@ -149,25 +149,19 @@ async fn the_first_append_right_after_a_create_starts_no_second_run() {
 }
 
 #[tokio::test]
-async fn an_append_that_saw_the_row_before_its_first_run_starts_no_second_one() {
+async fn an_append_while_the_create_is_on_its_way_starts_no_second_run() {
     let world = Arc::new(World::new().await);
-    let mut claiming = world.gates.pause_before("claim_run", &[]);
+    let mut creating = world.gates.pause_after("create", &[]);
     let create = tokio::spawn({
         let world = world.clone();
         async move { world.create("a").await }
     });
-    claiming.reached().await;
-    // The row is there and has no run yet. The append reads it, and then the create goes on.
-    let mut appending = world.gates.pause_before("append", &["direction: In"]);
-    let append = tokio::spawn({
-        let world = world.clone();
-        async move { world.say("a", "hello").await }
-    });
-    appending.reached().await;
-    claiming.release();
+    creating.reached().await;
+    // The row is there, and its run with it; its creator does not know yet.
+    world.say("a", "hello").await.unwrap();
+    world.core.follow_up_now().await.unwrap();
+    creating.release();
     let created = soon(create).await.unwrap();
-    appending.release();
-    soon(append).await.unwrap().unwrap();
     let after = world.session(&named("a")).await;
     assert_eq!((after.current_run, after.current_run_version), (Some(created.run.spec.id), 1));
 }
@@ -186,7 +180,7 @@ async fn an_append_whose_claim_meets_a_close_is_stored_and_starts_nothing() {
     gate.release();
     assert_eq!(soon(append).await.unwrap().unwrap().start.seq_num, 0);
     assert_eq!(world.runs_of(&session.id).await.len(), 1);
-    assert_eq!(world.gates.calls("claim_run"), 2, "the create's and this one: no retry on a closed session");
+    assert_eq!(world.gates.calls("claim_run"), 1, "no retry on a closed session");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn of_simultaneous_first_creates_exactly_one_is_not_cached() {
 #[tokio::test]
 async fn a_create_held_between_look_and_write_is_cached_if_another_came_first() {
     let world = Arc::new(World::new().await);
-    let mut gate = world.gates.pause_before("upsert", &[]);
+    let mut gate = world.gates.pause_before("create", &[]);
     let late = tokio::spawn({
         let world = world.clone();
         async move { world.create("a").await }
@@ -129,12 +129,11 @@ async fn a_create_that_meets_a_close_after_its_check_triggers_nothing_and_says_c
 }
 
 #[tokio::test]
-async fn a_create_whose_first_claim_fails_is_healed_by_the_next_call() {
+async fn a_create_whose_answer_is_lost_is_healed_by_the_next_call() {
     let world = World::new().await;
-    world.gates.fail_before("claim_run", &[], Error::Unavailable(Cause::new("down")));
+    world.gates.fail_after("create", &[], Error::Unavailable(Cause::new("down")));
     let failed = world.core.create_session(&world.key, new_session(Some("a"))).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
-    assert_eq!(world.session(&named("a")).await.current_run, None);
     world.say("a", "hello").await.unwrap();
     let healed = world.create("a").await;
     assert!(healed.is_cached);
@@ -142,9 +141,21 @@ async fn a_create_whose_first_claim_fails_is_healed_by_the_next_call() {
 }
 
 #[tokio::test]
+async fn a_create_whose_claim_fails_is_healed_by_the_next_call() {
+    let world = World::new().await;
+    world.create_idle("a").await;
+    world.gates.fail_before("claim_run", &[], Error::Unavailable(Cause::new("down")));
+    let failed = world.core.create_session(&world.key, new_session(Some("a"))).await;
+    assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+    let healed = world.create("a").await;
+    assert!(healed.is_cached);
+    assert_eq!(world.runs_of(&healed.session.id).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_failing_engine_keeps_its_inner_text_to_itself() {
     let world = World::new().await;
-    world.gates.fail_before("upsert", &[], Error::internal("password=hunter2"));
+    world.gates.fail_before("create", &[], Error::internal("password=hunter2"));
     let failed = world.core.create_session(&world.key, new_session(Some("a"))).await.unwrap_err();
     assert_eq!(failed.to_string(), "Internal Server Error");
 }

@@ -2,8 +2,10 @@
 
 use super::Gates;
 use async_trait::async_trait;
-use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, PartId, ReadFrom, Record, SeqNum, Tail};
-use continuo_domain::claim::NewClaim;
+use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, Debt, Direction, PartId, ReadFrom, Record};
+use continuo_domain::channel::{SeqNum, Tail};
+use continuo_domain::claim::{Claimed, NewClaim};
+use continuo_domain::id::OrganizationId;
 use continuo_domain::run::{Assignment, Attempt, MetadataUpdate, NewRun, Run, RunCommand};
 use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
 use continuo_domain::waitpoint::{Completion, Waitpoint};
@@ -12,7 +14,7 @@ use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, 
 use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
-use continuo_ports::{ChannelStore, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
+use continuo_ports::{ChannelStore, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ pub(crate) struct Gated<P: ?Sized> {
 }
 
 macro_rules! gated {
-    ($port:ident { $( fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty; )* }) => {
+    ($port:ident { $( fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty; )* } $($passed:tt)*) => {
         #[async_trait]
         impl $port for Gated<dyn $port> {
             $(
@@ -32,6 +34,7 @@ macro_rules! gated {
                     self.gates.pass(stringify!($name), || printed, self.inner.$name($($arg),*)).await
                 }
             )*
+            $($passed)*
         }
     };
 }
@@ -69,8 +72,36 @@ gated!(ChannelStore {
     fn read(channel: &ChannelKey, from: ReadFrom) -> (Vec<Record>, Tail);
     fn tail(channel: &ChannelKey) -> Tail;
     fn part(channel: &ChannelKey, part_id: &PartId) -> Option<SeqNum>;
+    fn owed(before: Timestamp, limit: u32) -> Vec<OwedAppend>;
     fn delete(session: &SessionId) -> ();
-});
+}
+    fn claim(
+        &self,
+        session: Option<&SessionId>,
+        name: Option<&ChannelName>,
+        direction: Direction,
+        append: &Append,
+        now: Timestamp,
+    ) -> Option<NewClaim> {
+        self.inner.claim(session, name, direction, append, now)
+    }
+
+    fn abandon(&self, claimed: Claimed) {
+        self.inner.abandon(claimed);
+    }
+
+    fn followed_up(&self, debt: Debt) {
+        self.inner.followed_up(debt);
+    }
+
+    fn basin(&self, organization: &OrganizationId) -> Option<String> {
+        self.inner.basin(organization)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+);
 
 gated!(RunStore {
     fn trigger(trigger: NewTrigger, now: Timestamp) -> Triggered;

@@ -2,7 +2,7 @@
 
 use continuo_domain::{Error, Result};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -77,6 +77,11 @@ impl Gates {
     /// How often a call was made so far.
     pub(crate) fn calls(&self, call: &'static str) -> usize {
         self.0.lock().calls.get(call).copied().unwrap_or_default()
+    }
+
+    /// How often each call was made so far.
+    pub(crate) fn all_calls(&self) -> BTreeMap<&'static str, usize> {
+        self.0.lock().calls.iter().map(|(call, count)| (*call, *count)).collect()
     }
 
     fn pause(&self, call: &'static str, with: &[&str], when: When) -> Gate {

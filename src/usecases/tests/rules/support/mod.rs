@@ -3,6 +3,7 @@
 mod clock;
 mod gated;
 mod gates;
+mod ledger;
 mod replicas;
 mod run;
 mod worker;
@@ -10,6 +11,7 @@ mod world;
 
 pub(crate) use clock::TestClock;
 pub(crate) use gates::Gates;
+pub(crate) use ledger::Ledger;
 pub(crate) use replicas::{Owner, Replicas};
 pub(crate) use run::RunningRun;
 pub(crate) use worker::TestWorker;

@@ -1,7 +1,7 @@
 //! One node in a temporary directory, and what tests ask of it.
 
 use super::gated::Gated;
-use super::{Gates, Replicas, RunningRun, TestClock, TestWorker, append, input, named, output, text};
+use super::{Gates, Ledger, Replicas, RunningRun, TestClock, TestWorker, append, input, named, output, text};
 use continuo_blob_files::BlobFiles;
 use continuo_credentials::{Credentials, MasterKey, keys};
 use continuo_database::{Database, SqlStore};
@@ -32,6 +32,10 @@ pub(crate) struct World {
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) store: Arc<SqlStore>,
     pub(crate) log: Arc<EmbeddedLog>,
+    /// What the cores write to where the log is a shared one.
+    pub(crate) ledger: Ledger,
+    is_shared: bool,
+    registry: Arc<InProcessRegistry>,
     pub(crate) blobs: Arc<BlobFiles>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) stopping: CancellationToken,
@@ -46,6 +50,15 @@ impl World {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::open(settings, false).await
+    }
+
+    /// With a log that asks for claims and keeps debts, as one does that other processes share.
+    pub(crate) async fn shared() -> Self {
+        Self::open(Settings::default(), true).await
+    }
+
+    async fn open(settings: Settings, is_shared: bool) -> Self {
         let dir = fast_dir();
         let clock = Arc::new(TestClock::new());
         let store = Arc::new(SqlStore::new(Database::open(dir.path().join("db")).await.unwrap()));
@@ -58,28 +71,55 @@ impl World {
         let blobs = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
         let gates = Gates::default();
         let replicas = Replicas::new();
+        let ledger = Ledger::new(log.clone(), clock.clone());
+        let registry = Arc::new(InProcessRegistry::new(clock.clone()));
         let stopping = CancellationToken::new();
-        let (core, key) = {
-            let parts = Parts {
-                clock: &clock,
-                store: &store,
-                log: &log,
-                blobs: &blobs,
-                credentials: &credentials,
-                gates: &gates,
-                replicas: &replicas,
-            };
-            (parts.core(settings, &stopping), root_key("one"))
+        let channels: Arc<dyn ChannelStore> = if is_shared { Arc::new(ledger.clone()) } else { log.clone() };
+        let parts = Parts {
+            clock: &clock,
+            store: &store,
+            channels,
+            registry: registry.clone(),
+            blobs: &blobs,
+            credentials: &credentials,
+            gates: &gates,
+            replicas: &replicas,
         };
-        let world = Self { core, clock, gates, replicas, store, log, blobs, credentials, stopping, key, _dir: dir };
+        let (core, key) = (parts.core(settings, &stopping), root_key("one"));
+        let world = Self {
+            core,
+            clock,
+            gates,
+            replicas,
+            store,
+            log,
+            ledger,
+            is_shared,
+            registry,
+            blobs,
+            credentials,
+            stopping,
+            key,
+            _dir: dir,
+        };
         world.put_environment("one").await;
         world
     }
 
-    /// Another replica on the same stores, with signals and a registry of its own.
+    /// Another replica on the same stores, with signals of its own, and a registry that knows of nothing.
     pub(crate) fn replica(&self) -> Core {
-        let Self { clock, store, log, blobs, credentials, gates, replicas, .. } = self;
-        let parts = Parts { clock, store, log, blobs, credentials, gates, replicas };
+        self.replica_with(Arc::new(InProcessRegistry::new(self.clock.clone())))
+    }
+
+    /// Another replica that shares the registry as well.
+    pub(crate) fn replica_with_hints(&self) -> Core {
+        self.replica_with(self.registry.clone())
+    }
+
+    fn replica_with(&self, registry: Arc<InProcessRegistry>) -> Core {
+        let Self { clock, store, log, ledger, is_shared, blobs, credentials, gates, replicas, .. } = self;
+        let channels: Arc<dyn ChannelStore> = if *is_shared { Arc::new(ledger.clone()) } else { log.clone() };
+        let parts = Parts { clock, store, channels, registry, blobs, credentials, gates, replicas };
         parts.core(Settings::default(), &CancellationToken::new())
     }
 
@@ -214,7 +254,8 @@ impl World {
 struct Parts<'a> {
     clock: &'a Arc<TestClock>,
     store: &'a Arc<SqlStore>,
-    log: &'a Arc<EmbeddedLog>,
+    channels: Arc<dyn ChannelStore>,
+    registry: Arc<InProcessRegistry>,
     blobs: &'a Arc<BlobFiles>,
     credentials: &'a Arc<Credentials>,
     gates: &'a Gates,
@@ -222,16 +263,16 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn core(&self, settings: Settings, stopping: &CancellationToken) -> Core {
+    fn core(self, settings: Settings, stopping: &CancellationToken) -> Core {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let gates = self.gates;
         let seat = self.replicas.seat();
-        let registry: Arc<dyn WaitpointRegistry> = Arc::new(InProcessRegistry::new(clock.clone()));
+        let registry: Arc<dyn WaitpointRegistry> = self.registry;
         let ports = Ports {
             sessions: Arc::new(Gated::<dyn SessionStore> { inner: self.store.clone(), gates: gates.clone() }),
             index: self.store.clone(),
             runs: Arc::new(Gated::<dyn RunStore> { inner: self.store.clone(), gates: gates.clone() }),
-            channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.log.clone(), gates: gates.clone() }),
+            channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.channels, gates: gates.clone() }),
             blobs: self.blobs.clone(),
             registry: Arc::new(Gated::<dyn WaitpointRegistry> { inner: registry, gates: gates.clone() }),
             hints: seat.clone(),
