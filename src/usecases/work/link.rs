@@ -64,6 +64,15 @@ impl Core {
     }
 }
 
+/// What has become of an assignment when its fence stands.
+enum Prepared {
+    Assigned(Box<Assigned>),
+    /// A newer run owns the session.
+    Superseded,
+    /// A newer lease has the run, or it is over.
+    Late,
+}
+
 /// Why a link ends.
 enum Gone {
     Left,
@@ -157,11 +166,12 @@ impl Link {
         for (assignment, lease) in assignments {
             let run = assignment.run.clone();
             match self.assign(assignment, lease.clone()).await {
-                Ok(Some(assigned)) => self.tell(WorkerEvent::Assigned(Box::new(assigned))).await?,
-                Ok(None) => {
+                Ok(Prepared::Assigned(assigned)) => self.tell(WorkerEvent::Assigned(assigned)).await?,
+                Ok(Prepared::Superseded) => {
                     self.release(&lease);
                     self.retire_superseded(&run).await;
                 }
+                Ok(Prepared::Late) => self.release(&lease),
                 Err(error) => {
                     warn!(run.id = %run.spec.id, error = %error, cause = ?error.cause(), "an assignment goes back to its queue");
                     self.paused_until = Some(Instant::now() + PAUSE);
@@ -174,20 +184,23 @@ impl Link {
     }
 
     /// The fence stands before the run hears of its lease, so that its predecessor cannot write any more when it begins.
-    /// `None` if a newer run owns the session.
-    async fn assign(&self, assignment: Assignment, lease: LeaseRef) -> Result<Option<Assigned>> {
+    async fn assign(&self, assignment: Assignment, lease: LeaseRef) -> Result<Prepared> {
         let run = &assignment.run;
         let mut session = None;
         if let Some(id) = &run.spec.session {
             let fence = self.core.raise_fence(id, run.session_version, lease.number).await?;
             if fence.version > run.session_version {
-                return Ok(None);
+                return Ok(Prepared::Superseded);
+            }
+            // Only where this replica stood still for longer than the lease.
+            if fence.lease > lease.number {
+                return Ok(Prepared::Late);
             }
             session = self.core.ports.sessions.get(&self.caller.environment, &SessionRef::Id(id.clone())).await?;
         }
         let tokens = self.mint(&lease, run.spec.session.clone(), run.session_version).await?;
         let lease_ms = self.core.settings.lease_ms;
-        Ok(Some(Assigned { assignment, lease, tokens, session, lease_ms }))
+        Ok(Prepared::Assigned(Box::new(Assigned { assignment, lease, tokens, session, lease_ms })))
     }
 
     async fn mint(&self, lease: &LeaseRef, session: Option<SessionId>, version: u64) -> Result<RunTokens> {

@@ -15,6 +15,7 @@ mod delete;
 mod drain;
 mod environment_tokens;
 mod follow_up;
+mod frozen;
 mod hand_over;
 mod hints;
 mod list;
