@@ -99,6 +99,22 @@ impl Database {
         }
     }
 
+    /// For lists: as `snapshot`, and on the read replica of Postgres where that has everything `snapshot` would see.
+    pub(crate) async fn list_snapshot(&self) -> Result<DatabaseTransaction> {
+        match self.fresh_replica().await? {
+            Some(snapshot) => Ok(snapshot),
+            None => self.snapshot().await,
+        }
+    }
+
+    /// A snapshot of the read replica, if there is one and it has everything that was acknowledged before this call.
+    pub(crate) async fn fresh_replica(&self) -> Result<Option<DatabaseTransaction>> {
+        match &*self.0 {
+            Engine::Sqlite { .. } => Ok(None),
+            Engine::Postgres(postgres) => postgres.fresh_replica().await,
+        }
+    }
+
     pub(crate) fn backend(&self) -> DbBackend {
         match &*self.0 {
             Engine::Sqlite { .. } => DbBackend::Sqlite,

@@ -28,6 +28,7 @@ mod locks;
 mod postgres;
 mod queue;
 mod reads;
+mod replica;
 mod run_filter;
 mod run_store;
 mod runs;
@@ -69,3 +70,5 @@ mod tests;
 mod tests_postgres;
 #[cfg(test)]
 mod tests_replicas;
+#[cfg(test)]
+mod tests_standby;

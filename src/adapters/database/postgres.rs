@@ -5,6 +5,7 @@
 
 use crate::error::{self, failed, is_worth_another_try, no_answer, not_committed};
 use crate::reads::{Doubt, Reads, Remote};
+use crate::replica::Replica;
 use crate::schema;
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result, Violation};
@@ -29,6 +30,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much longer than the server's own limits an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection to the read replica is waited for: the primary would do.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Distinct statements that a connection keeps prepared. Lists of values of different lengths are different statements.
 const STATEMENTS_PREPARED: usize = 512;
 
@@ -43,6 +46,9 @@ pub struct PostgresOptions {
     pub acquire_timeout: Duration,
     /// After which the server gives a statement up; `None` leaves it to the server's own setting.
     pub statement_timeout: Option<Duration>,
+    /// A standby of the primary for lists, of sessions, runs and waitpoints, with a pool of the same size. It is used only
+    /// when it has replayed what was acknowledged before the list began, and only then; otherwise the primary is.
+    pub read_replica_url: Option<String>,
     /// How this process calls itself in `pg_stat_activity`.
     pub application_name: String,
 }
@@ -55,6 +61,7 @@ impl PostgresOptions {
             pool_max: 16,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Some(STATEMENT_TIMEOUT),
+            read_replica_url: None,
             application_name: "continuo".into(),
         }
     }
@@ -66,35 +73,49 @@ impl PostgresOptions {
 
     fn connect_options(&self) -> Result<PgConnectOptions> {
         // The text of the error may quote the URL, which holds a password.
+        self.options_of("database_url", &self.url)
+    }
+
+    fn options_of(&self, field: &str, url: &str) -> Result<PgConnectOptions> {
         let options: PgConnectOptions =
-            self.url.parse().map_err(|_| Violation::new("database_url", "is not a URL of a Postgres database"))?;
+            url.parse().map_err(|_| Violation::new(field, "is not a URL of a Postgres database"))?;
         Ok(options
             .application_name(&self.application_name)
             .statement_cache_capacity(STATEMENTS_PREPARED)
             .disable_statement_logging())
+    }
+
+    /// What the server is told to give up by itself.
+    fn timeouts(&self) -> Vec<(&'static str, String)> {
+        let mut timeouts =
+            vec![("idle_in_transaction_session_timeout", ms(IDLE_IN_TRANSACTION)), ("lock_timeout", ms(LOCK_TIMEOUT))];
+        timeouts.extend(self.statement_timeout.map(|timeout| ("statement_timeout", ms(timeout))));
+        timeouts
     }
 }
 
 pub(crate) struct Postgres {
     options: PostgresOptions,
     reads: Reads,
+    replica: Option<Replica>,
     round_trips: Arc<AtomicU64>,
 }
 
 impl Postgres {
     pub(crate) async fn connect(options: PostgresOptions) -> Result<Self> {
         let doubt = Doubt::none();
-        let mut timeouts =
-            vec![("idle_in_transaction_session_timeout", ms(IDLE_IN_TRANSACTION)), ("lock_timeout", ms(LOCK_TIMEOUT))];
-        timeouts.extend(options.statement_timeout.map(|timeout| ("statement_timeout", ms(timeout))));
+        let replica = match &options.read_replica_url {
+            Some(url) => Some(replica(&options, options.options_of("read_replica_url", url)?)),
+            None => None,
+        };
         let connections = pool(options.pool_max, &options, doubt.clone())
-            .connect_with(options.connect_options()?.options(timeouts))
+            .connect_with(options.connect_options()?.options(options.timeouts()))
             .await
             .map_err(|e| Error::Unavailable(Cause::new(e)))?;
         let round_trips = Arc::new(AtomicU64::new(0));
         let connections = counted(SqlxPostgresConnector::from_sqlx_postgres_pool(connections), &round_trips);
         let remote = Remote { doubt, patience: options.patience() };
-        Ok(Self { options, reads: Reads::remote(connections, remote), round_trips })
+        Ok(Self { options, reads: Reads::remote(connections, remote), replica, round_trips })
     }
 
     /// On one connection, which holds the lock that lets one replica migrate at a time; it goes with the connection.
@@ -117,6 +138,14 @@ impl Postgres {
     pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction> {
         self.count(2);
         self.reads.begin(Some(IsolationLevel::RepeatableRead)).await.map_err(failed)
+    }
+
+    /// A snapshot of the read replica, where that is as good as one of the primary.
+    pub(crate) async fn fresh_replica(&self) -> Result<Option<DatabaseTransaction>> {
+        match &self.replica {
+            Some(replica) => replica.snapshot(&self.reads).await,
+            None => Ok(None),
+        }
     }
 
     pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
@@ -180,6 +209,9 @@ impl Postgres {
 
     pub(crate) async fn close(&self) {
         self.reads.close().await;
+        if let Some(replica) = &self.replica {
+            replica.close().await;
+        }
     }
 
     fn count(&self, round_trips: u64) {
@@ -209,6 +241,16 @@ fn pool(size: u32, options: &PostgresOptions, doubt: Doubt) -> PgPoolOptions {
                 Ok(true)
             })
         })
+}
+
+/// Not waited for: a replica that is away is no reason not to start. Who asks for it waits a moment only.
+fn replica(options: &PostgresOptions, at: PgConnectOptions) -> Replica {
+    let doubt = Doubt::none();
+    let pool = pool(options.pool_max, options, doubt.clone())
+        .acquire_timeout(options.acquire_timeout.min(REPLICA_TIMEOUT))
+        .connect_lazy_with(at.options(options.timeouts()));
+    let remote = Remote { doubt, patience: options.patience() };
+    Replica::new(Reads::remote(SqlxPostgresConnector::from_sqlx_postgres_pool(pool), remote))
 }
 
 fn counted(mut connections: DatabaseConnection, round_trips: &Arc<AtomicU64>) -> DatabaseConnection {

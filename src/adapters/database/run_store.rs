@@ -37,7 +37,7 @@ impl RunStore for SqlStore {
         from: &PageFrom<RunId>,
         size: u32,
     ) -> Result<Page<Run>> {
-        let snapshot = self.database.snapshot().await?;
+        let snapshot = self.database.list_snapshot().await?;
         let place = async |id: &RunId| {
             let row = runs::by_id(environment, id).one(&snapshot).await.map_err(failed)?;
             let row = row.ok_or(Error::RunNotFound)?;
@@ -160,7 +160,7 @@ impl RunStore for SqlStore {
         from: &PageFrom<WaitpointId>,
         size: u32,
     ) -> Result<Page<Waitpoint>> {
-        let snapshot = self.database.snapshot().await?;
+        let snapshot = self.database.list_snapshot().await?;
         let place = async |id: &WaitpointId| {
             let row = waitpoints::by_id(environment, id).one(&snapshot).await.map_err(failed)?;
             let row = row.ok_or(Error::WaitpointNotFound)?;

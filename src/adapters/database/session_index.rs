@@ -21,7 +21,7 @@ impl SessionIndex for SqlStore {
         size: u32,
         now: Timestamp,
     ) -> Result<Page> {
-        let snapshot = self.database.snapshot().await?;
+        let snapshot = self.database.list_snapshot().await?;
         let matching = matching(snapshot.get_database_backend(), environment, filter, now);
         let (created_at, id) = (Column::CreatedAtMs, Column::Id);
         match from {
@@ -48,17 +48,22 @@ impl SessionIndex for SqlStore {
     }
 
     async fn count(&self, environment: &EnvironmentId, filter: &ListFilter, now: Timestamp) -> Result<u64> {
-        let readers = self.database.readers();
-        let matching = matching(readers.get_database_backend(), environment, filter, now);
-        matching.count(readers).await.map_err(failed)
+        let matching = matching(self.database.backend(), environment, filter, now);
+        let counted = match self.database.fresh_replica().await? {
+            Some(replica) => matching.count(&replica).await,
+            None => matching.count(self.database.readers()).await,
+        };
+        counted.map_err(failed)
     }
 
     async fn tags(&self, environment: &EnvironmentId, prefix: &str, limit: u32) -> Result<Vec<TagCount>> {
-        let readers = self.database.readers();
-        let statement = tags(readers.get_database_backend(), environment, prefix, limit);
-        let rows = TagRow::find_by_statement(statement).all(readers).await.map_err(failed)?;
+        let tags = TagRow::find_by_statement(tags(self.database.backend(), environment, prefix, limit));
+        let rows = match self.database.fresh_replica().await? {
+            Some(replica) => tags.all(&replica).await,
+            None => tags.all(self.database.readers()).await,
+        };
         let count = |row: TagRow| TagCount { tag: row.tag, sessions: u64::try_from(row.sessions).unwrap_or(0) };
-        Ok(rows.into_iter().map(count).collect())
+        Ok(rows.map_err(failed)?.into_iter().map(count).collect())
     }
 }
 
