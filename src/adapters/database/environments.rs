@@ -9,8 +9,8 @@ use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violat
 use continuo_ports::environments::{ApiKey, Environment, Environments, KeyOwner};
 use futures_util::FutureExt;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 
 #[async_trait]
@@ -23,29 +23,34 @@ impl Environments for SqlStore {
         let select = environment::Entity::find()
             .order_by_asc(environment::Column::CreatedAtMs)
             .order_by_asc(environment::Column::Id);
-        with_rotated(&self.database.snapshot().await?, select).await
+        with_rotated(self.database.readers(), select).await
     }
 
     async fn get(&self, environment: &EnvironmentId) -> Result<Option<Environment>> {
-        find(&self.database.snapshot().await?, environment.as_str()).await
+        let select = environment::Entity::find_by_id(environment.as_str());
+        with_rotated(self.database.readers(), select).await.map(|mut found| found.pop())
     }
 
     async fn find_key(&self, hash: &[u8], now: Timestamp) -> Result<Option<KeyOwner>> {
-        let snapshot = self.database.snapshot().await?;
-        let root = environment::Entity::find().filter(environment::Column::RootKeyHash.eq(hash));
-        if let Some(environment) = with_rotated(&snapshot, root).await?.pop() {
+        let rotated = Query::select()
+            .column(rotated_key::Column::EnvironmentId)
+            .from(rotated_key::Entity)
+            .and_where(rotated_key::Column::Hash.eq(hash))
+            .and_where(rotated_key::Column::ValidUntilMs.gt(now.0))
+            .to_owned();
+        let is_current = environment::Column::RootKeyHash.eq(hash);
+        let is_rotated = environment::Column::Id.in_subquery(rotated);
+        let root = environment::Entity::find()
+            .filter(Condition::any().add(is_current.clone()).add(is_rotated))
+            .order_by_asc(is_current);
+        // A key of today comes last, and before one of yesterday.
+        if let Some(environment) = with_rotated(self.database.readers(), root).await?.pop() {
             return Ok(Some(KeyOwner::Root(environment)));
-        }
-        let rotated = rotated_key::Entity::find()
-            .filter(rotated_key::Column::Hash.eq(hash))
-            .filter(rotated_key::Column::ValidUntilMs.gt(now.0));
-        if let Some(key) = rotated.one(&snapshot).await.map_err(failed)? {
-            return Ok(find(&snapshot, &key.environment_id).await?.map(KeyOwner::Root));
         }
         let additional = api_key::Entity::find()
             .filter(api_key::Column::Hash.eq(hash))
             .filter(api_key::Column::RevokedAtMs.is_null());
-        let key = additional.one(&snapshot).await.map_err(failed)?;
+        let key = additional.one(self.database.readers()).await.map_err(failed)?;
         Ok(key.map(convert::api_key).transpose()?.map(KeyOwner::Additional))
     }
 
@@ -100,26 +105,28 @@ fn taken(field: &'static str) -> Error {
     Violation::new(field, "is in use already").into()
 }
 
-async fn find<C: ConnectionTrait>(connection: &C, environment: &str) -> Result<Option<Environment>> {
-    let select = environment::Entity::find_by_id(environment);
-    with_rotated(connection, select).await.map(|mut found| found.pop())
-}
-
+/// The environments of a query, in its order, each with its keys in their grace period: one statement.
 async fn with_rotated<C: ConnectionTrait>(
     connection: &C,
     select: Select<environment::Entity>,
 ) -> Result<Vec<Environment>> {
-    let mut environments = Vec::new();
-    for row in select.all(connection).await.map_err(failed)? {
-        let rotated = rotated_key::Entity::find()
-            .filter(rotated_key::Column::EnvironmentId.eq(&row.id))
-            .order_by_desc(rotated_key::Column::ValidUntilMs)
-            .all(connection)
-            .await
-            .map_err(failed)?;
-        environments.push(convert::environment(row, rotated)?);
+    let rotated = rotated_key::Entity::belongs_to(environment::Entity)
+        .from(rotated_key::Column::EnvironmentId)
+        .to(environment::Column::Id)
+        .into();
+    let select = select
+        .order_by_asc(environment::Column::Id)
+        .order_by_desc(rotated_key::Column::ValidUntilMs)
+        .join_rev(JoinType::LeftJoin, rotated)
+        .select_also(rotated_key::Entity);
+    let mut found: Vec<(environment::Model, Vec<rotated_key::Model>)> = Vec::new();
+    for (row, key) in select.all(connection).await.map_err(failed)? {
+        match found.last_mut() {
+            Some((last, keys)) if last.id == row.id => keys.extend(key),
+            _ => found.push((row, key.into_iter().collect())),
+        }
     }
-    Ok(environments)
+    found.into_iter().map(|(row, rotated)| convert::environment(row, rotated)).collect()
 }
 
 /// An environment that is there keeps its place, its age and its not-before; its keys become the given ones.

@@ -126,7 +126,7 @@ async fn take(tx: &DatabaseTransaction, batch: &[Waiting], wanted: usize, now: T
         .order_by_asc(Column::Id)
         .limit(wanted as u64)
         .lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
-    runs::all(tx, free).await
+    runs::all_locked(tx, free).await
 }
 
 fn available(environment: &EnvironmentId, task: &str, now: Timestamp) -> Select<run::Entity> {

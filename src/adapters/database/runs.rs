@@ -10,9 +10,9 @@ use continuo_ports::run_store::Applied;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query, SubQueryStatement};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
-use sea_orm::{IdenStatic, Iterable, Statement};
+use sea_orm::{FromQueryResult, IdenStatic, Iterable, Statement};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 use std::collections::HashMap;
 
@@ -20,21 +20,50 @@ pub(crate) fn by_id(environment: &EnvironmentId, id: &RunId) -> Select<run::Enti
     run::Entity::find_by_id(id.as_str()).filter(run::Column::EnvironmentId.eq(environment.as_str()))
 }
 
-/// The runs of a query, in its order, with their payloads. Only a debounced run that waits changes its payload, so they need
-/// not be of the same moment.
+const PAYLOAD: &str = "payload";
+
+#[derive(FromQueryResult)]
+struct WithPayload {
+    #[sea_orm(nested)]
+    run: run::Model,
+    payload: Option<String>,
+}
+
+/// The runs of a query, in its order, with their payloads.
 pub(crate) async fn all<C: ConnectionTrait>(connection: &C, select: Select<run::Entity>) -> Result<Vec<Run>> {
-    let rows = select.all(connection).await.map_err(failed)?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
+    let payload = Query::select()
+        .column(run_payload::Column::Payload)
+        .from(run_payload::Entity)
+        .and_where(run_payload::Column::RunId.into_expr().equals((run::Entity, run::Column::Id)))
+        .to_owned();
+    let select = select.expr_as(SubQueryStatement::from(payload), PAYLOAD);
+    let rows = select.into_model::<WithPayload>().all(connection).await.map_err(failed)?;
+    rows.into_iter().map(WithPayload::run).collect()
+}
+
+impl WithPayload {
+    fn run(self) -> Result<Run> {
+        let payload = self.payload.ok_or_else(|| damaged("run", &self.run.id, "its payload is missing"))?;
+        convert::run(self.run, payload)
     }
-    let ids = rows.iter().map(|row| row.id.as_str());
-    let payloads = run_payload::Entity::find().filter(run_payload::Column::RunId.is_in(ids)).all(connection);
-    let payloads = payloads.await.map_err(failed)?.into_iter().map(|row| (row.run_id, row.payload));
+}
+
+/// The same of a query that locks. A row is as it was when its lock was given, but the payload beside it as it was when the
+/// statement began: one that may have changed in between, as only a debounced run's does, is read again.
+pub(crate) async fn all_locked<C: ConnectionTrait>(connection: &C, select: Select<run::Entity>) -> Result<Vec<Run>> {
+    let mut runs = all(connection, select).await?;
+    let debounced = runs.iter().filter(|run| run.spec.debounce.is_some()).map(|run| run.spec.id.as_str());
+    let debounced: Vec<_> = debounced.collect();
+    if debounced.is_empty() || connection.get_database_backend() == DbBackend::Sqlite {
+        return Ok(runs);
+    }
+    let payloads = run_payload::Entity::find().filter(run_payload::Column::RunId.is_in(debounced));
+    let payloads = payloads.all(connection).await.map_err(failed)?.into_iter().map(|row| (row.run_id, row.payload));
     let mut payloads: HashMap<_, _> = payloads.collect();
-    let mut runs = Vec::with_capacity(rows.len());
-    for row in rows {
-        let payload = payloads.remove(&row.id).ok_or_else(|| damaged("run", &row.id, "its payload is missing"))?;
-        runs.push(convert::run(row, payload)?);
+    for run in &mut runs {
+        if let Some(payload) = payloads.remove(run.spec.id.as_str()) {
+            run.spec.payload = payload;
+        }
     }
     Ok(runs)
 }
@@ -50,11 +79,15 @@ pub(crate) async fn one<C: ConnectionTrait>(connection: &C, select: Select<run::
     all(connection, select).await.map(|mut runs| runs.pop())
 }
 
+pub(crate) async fn one_locked<C: ConnectionTrait>(connection: &C, select: Select<run::Entity>) -> Result<Option<Run>> {
+    all_locked(connection, select).await.map(|mut runs| runs.pop())
+}
+
 /// The row, to be changed in this transaction. Who locks several locks a child before its parent: ends go that way, from a
 /// run to those that wait for it.
 pub(crate) async fn locked<C: ConnectionTrait>(connection: &C, id: &RunId) -> Result<Run> {
     let select = run::Entity::find_by_id(id.as_str()).lock(LockType::NoKeyUpdate);
-    one(connection, select).await?.ok_or(Error::RunNotFound)
+    one_locked(connection, select).await?.ok_or(Error::RunNotFound)
 }
 
 /// Locks the runs that a cancel of this one takes along, before it locks the run itself. One that comes between is locked
@@ -111,9 +144,11 @@ pub(crate) async fn insert_unless_claimed<C: ConnectionTrait>(
 }
 
 async fn insert_payload<C: ConnectionTrait>(connection: &C, run: &Run) -> Result<()> {
-    let payload =
-        run_payload::ActiveModel { run_id: Set(run.spec.id.to_string()), payload: Set(run.spec.payload.clone()) };
-    run_payload::Entity::insert(payload).exec_without_returning(connection).await.map(drop).map_err(failed)
+    run_payload::Entity::insert(payload_row(run)).exec_without_returning(connection).await.map(drop).map_err(failed)
+}
+
+pub(crate) fn payload_row(run: &Run) -> run_payload::ActiveModel {
+    run_payload::ActiveModel { run_id: Set(run.spec.id.to_string()), payload: Set(run.spec.payload.clone()) }
 }
 
 /// Writes the columns that differ from the row before, and no other.
@@ -179,7 +214,7 @@ async fn end(tx: &DatabaseTransaction, run: &Run, now: Timestamp) -> Result<Vec<
         .filter(run::Column::Status.is_not_in(over()))
         .order_by_asc(run::Column::Id)
         .lock(LockType::NoKeyUpdate);
-    for mut child in all(tx, children).await? {
+    for mut child in all_locked(tx, children).await? {
         let cancel = RunCommand::Cancel { reason: "The run that triggered it was canceled".into() };
         let effects = apply(tx, &mut child, cancel, now).await?;
         others.push(Applied { run: child, change: effects.change, others: Vec::new() });

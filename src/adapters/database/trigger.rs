@@ -83,7 +83,7 @@ async fn claim_key(tx: &DatabaseTransaction, new: &NewRun, now: Timestamp) -> Re
         .filter(run::Column::TaskIdentifier.eq(&new.task_identifier))
         .filter(run::Column::IdempotencyClaim.eq(key))
         .lock_exclusive();
-    let Some(holder) = runs::one(tx, holder).await? else { return Ok(None) };
+    let Some(holder) = runs::one_locked(tx, holder).await? else { return Ok(None) };
     let counts_until = holder.spec.idempotency_key_ttl_ms.map(|ttl| holder.created_at.plus_ms(ttl));
     if counts_until.is_none_or(|at| at > now) {
         return Ok(Some(holder));
@@ -100,7 +100,7 @@ async fn absorb(tx: &DatabaseTransaction, new: &NewRun, now: Timestamp) -> Resul
         .filter(run::Column::TaskIdentifier.eq(&new.task_identifier))
         .filter(run::Column::DebounceClaim.eq(&debounce.key))
         .lock_exclusive();
-    let Some(mut holder) = runs::one(tx, holder).await? else { return Ok(None) };
+    let Some(mut holder) = runs::one_locked(tx, holder).await? else { return Ok(None) };
     let (before, payload) = (convert::run_row(&holder), holder.spec.payload.clone());
     if !holder.absorb(new, now) {
         give_up(tx, run::Column::DebounceClaim, &holder).await?;
@@ -108,11 +108,7 @@ async fn absorb(tx: &DatabaseTransaction, new: &NewRun, now: Timestamp) -> Resul
     }
     runs::save(tx, before, &holder).await?;
     if holder.spec.payload != payload {
-        let row = run_payload::ActiveModel {
-            run_id: Set(holder.spec.id.to_string()),
-            payload: Set(holder.spec.payload.clone()),
-        };
-        run_payload::Entity::update(row).exec_without_returning(tx).await.map_err(failed)?;
+        run_payload::Entity::update(runs::payload_row(&holder)).exec_without_returning(tx).await.map_err(failed)?;
     }
     Ok(Some(holder))
 }

@@ -95,7 +95,7 @@ async fn bind_if_named(tx: &DatabaseTransaction, environment: &EnvironmentId, wa
 
 /// The lock under which a wait looks for the session of a name and is registered. A session that takes the name takes the
 /// lock too, shared, before it looks for waits: so one of the two sees the other.
-fn name_lock(environment: &EnvironmentId, name: &str) -> String {
+pub(crate) fn name_lock(environment: &EnvironmentId, name: &str) -> String {
     format!("name {environment} {name}")
 }
 
@@ -176,7 +176,7 @@ pub(crate) async fn complete(
             .order_by_desc(run::Column::Depth)
             .order_by_asc(run::Column::Id)
             .lock(LockType::NoKeyUpdate);
-        for mut run in runs::all(tx, suspended).await? {
+        for mut run in runs::all_locked(tx, suspended).await? {
             let effects = runs::apply(tx, &mut run, RunCommand::Resume { waitpoint: id.clone() }, now).await?;
             if !effects.change.is_noop {
                 resumed.push(Applied { run, change: effects.change, others: effects.others });
