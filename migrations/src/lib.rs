@@ -9,6 +9,7 @@ mod m0004_waitpoints;
 mod m0005_run_relations;
 mod m0006_channel_retention;
 mod m0007_replicas;
+mod m0008_bind_waits;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_run_relations::Migration),
             Box::new(m0006_channel_retention::Migration),
             Box::new(m0007_replicas::Migration),
+            Box::new(m0008_bind_waits::Migration),
         ]
     }
 }

@@ -18,8 +18,9 @@ pub struct NewClaim {
     pub digest: [u8; 32],
     /// What marks the record in the log; unique.
     pub mark: String,
-    /// The record stands here or later. 0 if the writer knows nothing.
-    pub from_seq_num: SeqNum,
+    /// On the channel of this session the record stands here or later: the writer knows of that one only. A claim that comes
+    /// to stand on another session's channel begins at 0, as one without.
+    pub from: Option<(SessionId, SeqNum)>,
     /// When.
     pub claimed_at: Timestamp,
 }
@@ -27,13 +28,14 @@ pub struct NewClaim {
 impl NewClaim {
     /// The claim on a session's channel.
     pub fn of(self, session: &SessionId) -> Claim {
+        let from_seq_num = self.from.filter(|(known, _)| known == session).map_or(0, |(_, seq_num)| seq_num);
         Claim {
             channel: ChannelKey { session: session.clone(), name: self.name, direction: self.direction },
             part_id: self.part_id,
             is_servers: self.is_servers,
             digest: self.digest,
             mark: self.mark,
-            from_seq_num: self.from_seq_num,
+            from_seq_num,
             claimed_at: self.claimed_at,
             settled_at: None,
         }

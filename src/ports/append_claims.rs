@@ -26,7 +26,7 @@ pub struct Settled {
 #[async_trait]
 pub trait AppendClaims: Send + Sync + 'static {
     /// Claims the part id, or says who has it. One round trip where it is free. (`SessionStore::probe` does the same
-    /// together with its own look.)
+    /// together with its own look.) `SessionNotFound` if there is no such session.
     async fn claim(&self, session: &SessionId, claim: NewClaim) -> Result<Claimed>;
 
     /// The claim of a part id, if there is one.
@@ -38,16 +38,17 @@ pub trait AppendClaims: Send + Sync + 'static {
     /// Puts a new claim in the place of `old`, if that is still there as it was read. False if it is not.
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool>;
 
-    /// Notes outcomes. A claim with a part id of a client keeps its outcome; one that the server made goes.
+    /// Notes outcomes, all in one round trip. A claim with a part id of a client keeps its outcome; one that the server made
+    /// goes. What is repeated, gone or was taken over changes nothing.
     async fn settle(&self, settled: Vec<Settled>) -> Result<()>;
 
-    /// Gives up a claim whose record was not written and never will be. Nothing if the mark is another.
+    /// Gives up a claim whose record was not written and never will be. Nothing if the mark is another, or it is settled.
     async fn release(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<()>;
 
     /// Claims that were made before `before` and are not settled, oldest first, at most `limit`.
     async fn unsettled(&self, before: Timestamp, limit: u32) -> Result<Vec<Claim>>;
 
-    /// Forgets the claims of a session's channels.
+    /// Forgets the claims of a session's channels. (They go with the session, too.)
     async fn forget(&self, session: &SessionId) -> Result<()>;
 
     /// The basin that the session's streams are in, as it was pinned when the session was made; `None` if there is no such

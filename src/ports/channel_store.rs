@@ -85,8 +85,8 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// The claim this append wants to be made before it, by a store that cannot tell repeats by itself; `None` from one that
     /// can. Made by the caller together with its look at the session (`SessionStore::probe`), it saves a round trip; an
-    /// append that comes without gets one of its own. `session` is a guess at whose channel it will be, for the claim's
-    /// lower bound.
+    /// append that comes without gets one of its own. `session` is a guess at whose channel it will be: the claim's
+    /// lower bound (`NewClaim::from`) names it, and counts for no other.
     fn claim(
         &self,
         _session: Option<&SessionId>,

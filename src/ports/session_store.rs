@@ -115,7 +115,8 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn upsert(&self, session: NewSession, now: Timestamp) -> Result<Upserted>;
 
     /// As `upsert`, and a new session has its first run (version 1, reason `INITIAL`) and the audit of it in the same step:
-    /// there is no moment at which others see the one without the other. One round trip where the name is free or taken.
+    /// there is no moment at which others see the one without the other. One round trip where the name is free or taken; two
+    /// where another create of it is under way.
     async fn create(&self, session: NewSession, first_run: NewRun, now: Timestamp) -> Result<Created>;
 
     /// The row and whether its run is alive, in one round trip; with a claim, that is made in the same step, if there is a

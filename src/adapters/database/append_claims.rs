@@ -1,26 +1,43 @@
 //! `AppendClaims` on SQL: one row for each part id, its primary key decides who was first.
 
-use crate::SqlStore;
 use crate::convert::{self, int};
+use crate::cte;
 use crate::entity::append_claim::{self, Column};
 use crate::entity::session;
 use crate::error::failed;
+use crate::{SqlStore, settle};
 use async_trait::async_trait;
 use continuo_domain::channel::{ChannelKey, PartId};
 use continuo_domain::claim::{Claim, Claimed, NewClaim};
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result, SessionId, Timestamp};
 use continuo_ports::append_claims::{AppendClaims, Settled};
-use futures_util::FutureExt;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use sea_orm::{Select, UpdateMany};
+use sea_orm::sea_query::{
+    CaseStatement, Expr, ExprTrait, InsertStatement, IntoIden, OnConflict, Query, SelectStatement,
+};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Select,
+};
+
+/// How often a claim is tried again that was found taken, and gone at the look at it.
+const CLAIM_ROUNDS_MAX: usize = 8;
 
 #[async_trait]
 impl AppendClaims for SqlStore {
     async fn claim(&self, session: &SessionId, claim: NewClaim) -> Result<Claimed> {
+        let insert = self.database.backend().build(&inserting(&claim, this(session), session::Entity)?);
         let claim = claim.of(session);
-        self.database.write(move |tx| insert(tx, claim).boxed()).await
+        for _ in 0..CLAIM_ROUNDS_MAX {
+            if !self.database.write_one(insert.clone()).await?.is_empty() {
+                return Ok(Claimed::Fresh(claim));
+            }
+            if let Some(known) = self.claim_of(&claim.channel, &claim.part_id).await? {
+                return Ok(Claimed::Known(known));
+            }
+            self.must_be_there(session).await?;
+        }
+        Err(Error::Unavailable(Cause::new("a claim was given up again and again")))
     }
 
     async fn claim_of(&self, channel: &ChannelKey, part_id: &PartId) -> Result<Option<Claim>> {
@@ -29,21 +46,44 @@ impl AppendClaims for SqlStore {
 
     async fn is_held(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<bool> {
         let row = by_key(channel, part_id).filter(Column::Mark.eq(mark)).filter(Column::SeqNum.is_null());
-        Ok(one(self.database.readers(), row).await?.is_some())
+        let id = row.select_only().column(Column::PartId).into_tuple::<String>();
+        id.one(self.database.readers()).await.map(|id| id.is_some()).map_err(failed)
     }
 
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool> {
-        let (old, new) = (old.clone(), new.of(&old.channel.session));
-        self.database.write(move |tx| take_over(tx, old, new).boxed()).await
+        let new = new.of(&old.channel.session);
+        let is_as_read = match old.settled_at {
+            Some(at) => Column::SeqNum.eq(int(at.seq_num)),
+            None => Column::SeqNum.is_null(),
+        };
+        let update = Query::update()
+            .table(append_claim::Entity)
+            .value(Column::IsServers, new.is_servers)
+            .value(Column::Digest, new.digest.to_vec())
+            .value(Column::Mark, new.mark)
+            .value(Column::FromSeqNum, int(new.from_seq_num))
+            .value(Column::ClaimedAtMs, new.claimed_at.0)
+            .value(Column::SeqNum, None::<i64>)
+            .value(Column::TimestampMs, None::<i64>)
+            .cond_where(is_this(&old.channel, &old.part_id, &old.mark))
+            .and_where(is_as_read)
+            .returning_col(Column::PartId)
+            .to_owned();
+        let update = self.database.backend().build(&update);
+        Ok(!self.database.write_one(update).await?.is_empty())
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<()> {
-        self.database.write(move |tx| settle(tx, settled).boxed()).await
+        settle::settle(&self.database, settled).await
     }
 
     async fn release(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<()> {
-        let this = (channel.clone(), part_id.clone(), mark.to_owned());
-        self.database.write(move |tx| release(tx, this).boxed()).await
+        let delete = Query::delete()
+            .from_table(append_claim::Entity)
+            .cond_where(is_this(channel, part_id, mark))
+            .and_where(Column::SeqNum.is_null())
+            .to_owned();
+        self.database.write_one(self.database.backend().build(&delete)).await.map(drop)
     }
 
     async fn unsettled(&self, before: Timestamp, limit: u32) -> Result<Vec<Claim>> {
@@ -57,8 +97,8 @@ impl AppendClaims for SqlStore {
     }
 
     async fn forget(&self, session: &SessionId) -> Result<()> {
-        let id = session.to_string();
-        self.database.write(move |tx| forget(tx, id).boxed()).await
+        let of_session = append_claim::Entity::delete_many().filter(Column::SessionId.eq(session.as_str()));
+        self.database.write_one(of_session.build(self.database.backend())).await.map(drop)
     }
 
     async fn basin(&self, session: &SessionId) -> Result<Option<String>> {
@@ -70,83 +110,80 @@ impl AppendClaims for SqlStore {
     }
 }
 
-fn key(channel: &ChannelKey, part_id: &PartId) -> (String, String, String) {
-    (channel.session.to_string(), convert::claimed_channel(channel), part_id.as_str().to_owned())
+impl SqlStore {
+    async fn must_be_there(&self, session: &SessionId) -> Result<()> {
+        let id = session::Entity::find_by_id(session.as_str())
+            .select_only()
+            .column(session::Column::Id)
+            .into_tuple::<String>();
+        id.one(self.database.readers()).await.map_err(failed)?.map(drop).ok_or(Error::SessionNotFound)
+    }
 }
 
-fn by_key(channel: &ChannelKey, part_id: &PartId) -> Select<append_claim::Entity> {
-    append_claim::Entity::find_by_id(key(channel, part_id))
+/// Claims on a session that a query without columns finds under the name `sessions`: the part id, if it was free.
+pub(crate) fn inserting(
+    claim: &NewClaim,
+    found: SelectStatement,
+    sessions: impl IntoIden + Copy,
+) -> Result<InsertStatement> {
+    let id = || Expr::col((sessions, session::Column::Id));
+    let from_seq_num = || match &claim.from {
+        None => Expr::val(0_i64),
+        Some((known, seq_num)) => {
+            let is_known = id().eq(known.as_str());
+            CaseStatement::new().case(is_known, int(*seq_num)).finally(0_i64).into()
+        }
+    };
+    let mut insert = cte::insert_from(&convert::claim_row(claim), found, |column| match column {
+        Column::SessionId => Some(id()),
+        Column::FromSeqNum => Some(from_seq_num()),
+        _ => None,
+    })?;
+    let key = [Column::SessionId, Column::Channel, Column::PartId];
+    insert.on_conflict(OnConflict::columns(key).do_nothing().to_owned()).returning_col(Column::PartId);
+    Ok(insert)
 }
 
-fn changing(channel: &ChannelKey, part_id: &PartId, mark: &str) -> UpdateMany<append_claim::Entity> {
-    let (session, channel, part_id) = key(channel, part_id);
-    append_claim::Entity::update_many()
-        .filter(Column::SessionId.eq(session))
-        .filter(Column::Channel.eq(channel))
-        .filter(Column::PartId.eq(part_id))
-        .filter(Column::Mark.eq(mark))
-}
-
-async fn one<C: ConnectionTrait>(connection: &C, select: Select<append_claim::Entity>) -> Result<Option<Claim>> {
-    select.one(connection).await.map_err(failed)?.map(convert::claim).transpose()
-}
-
-/// The row of a fresh claim, or the claim that was there.
-pub(crate) async fn insert(tx: &DatabaseTransaction, claim: Claim) -> Result<Claimed> {
-    let columns = [Column::SessionId, Column::Channel, Column::PartId];
-    let inserted = append_claim::Entity::insert(convert::claim_row(&claim))
-        .on_conflict(OnConflict::columns(columns).do_nothing().to_owned())
-        .exec_without_returning(tx)
-        .await
-        .map_err(failed)?;
-    if inserted == 1 {
+/// A claim inside a transaction that nothing else writes beside: SQLite's.
+pub(crate) async fn claim(tx: &DatabaseTransaction, session: &SessionId, claim: NewClaim) -> Result<Claimed> {
+    let insert = tx.get_database_backend().build(&inserting(&claim, this(session), session::Entity)?);
+    let is_made = tx.query_one_raw(insert).await.map_err(failed)?.is_some();
+    let claim = claim.of(session);
+    if is_made {
         return Ok(Claimed::Fresh(claim));
     }
     let known = one(tx, by_key(&claim.channel, &claim.part_id)).await?;
-    // Given up between the two statements: the writer tries again.
-    known.map(Claimed::Known).ok_or_else(|| Error::Unavailable(Cause::new("a claim was given up just now")))
+    known.map(Claimed::Known).ok_or(Error::SessionNotFound)
 }
 
-async fn take_over(tx: &DatabaseTransaction, old: Claim, new: Claim) -> Result<bool> {
-    let mut update = changing(&old.channel, &old.part_id, &old.mark)
-        .col_expr(Column::IsServers, Expr::val(new.is_servers))
-        .col_expr(Column::Digest, Expr::val(new.digest.to_vec()))
-        .col_expr(Column::Mark, Expr::val(new.mark))
-        .col_expr(Column::FromSeqNum, Expr::val(int(new.from_seq_num)))
-        .col_expr(Column::ClaimedAtMs, Expr::val(new.claimed_at.0))
-        .col_expr(Column::SeqNum, Expr::val(None::<i64>))
-        .col_expr(Column::TimestampMs, Expr::val(None::<i64>));
-    update = match old.settled_at {
-        Some(at) => update.filter(Column::SeqNum.eq(int(at.seq_num))),
-        None => update.filter(Column::SeqNum.is_null()),
-    };
-    Ok(update.exec(tx).await.map_err(failed)?.rows_affected == 1)
+fn this(session: &SessionId) -> SelectStatement {
+    session::Entity::find_by_id(session.as_str()).into_query().clear_selects().to_owned()
 }
 
-async fn release(tx: &DatabaseTransaction, (channel, part_id, mark): (ChannelKey, PartId, String)) -> Result<()> {
-    let delete = append_claim::Entity::delete_by_id(key(&channel, &part_id))
-        .filter(Column::Mark.eq(mark))
-        .filter(Column::SeqNum.is_null());
-    delete.exec(tx).await.map(drop).map_err(failed)
+fn key(channel: &ChannelKey, part_id: &PartId) -> (String, String, String) {
+    (
+        channel.session.to_string(),
+        convert::claimed_channel(channel.name.as_ref(), channel.direction),
+        part_id.as_str().to_owned(),
+    )
 }
 
-async fn forget(tx: &DatabaseTransaction, session: String) -> Result<()> {
-    let delete = append_claim::Entity::delete_many().filter(Column::SessionId.eq(session));
-    delete.exec(tx).await.map(drop).map_err(failed)
+pub(crate) fn by_key(channel: &ChannelKey, part_id: &PartId) -> Select<append_claim::Entity> {
+    append_claim::Entity::find_by_id(key(channel, part_id))
 }
 
-async fn settle(tx: &DatabaseTransaction, settled: Vec<Settled>) -> Result<()> {
-    for Settled { channel, part_id, mark, at } in settled {
-        let servers = append_claim::Entity::delete_by_id(key(&channel, &part_id))
-            .filter(Column::Mark.eq(&mark))
-            .filter(Column::IsServers.eq(true));
-        if servers.exec(tx).await.map_err(failed)?.rows_affected == 1 {
-            continue;
-        }
-        let note = changing(&channel, &part_id, &mark)
-            .col_expr(Column::SeqNum, Expr::val(int(at.seq_num)))
-            .col_expr(Column::TimestampMs, Expr::val(at.timestamp.0));
-        note.exec(tx).await.map_err(failed)?;
-    }
-    Ok(())
+fn is_this(channel: &ChannelKey, part_id: &PartId, mark: &str) -> sea_orm::Condition {
+    let (session, channel, part_id) = key(channel, part_id);
+    sea_orm::Condition::all()
+        .add(Column::SessionId.eq(session))
+        .add(Column::Channel.eq(channel))
+        .add(Column::PartId.eq(part_id))
+        .add(Column::Mark.eq(mark))
+}
+
+pub(crate) async fn one<C: ConnectionTrait>(
+    connection: &C,
+    select: Select<append_claim::Entity>,
+) -> Result<Option<Claim>> {
+    select.one(connection).await.map_err(failed)?.map(convert::claim).transpose()
 }

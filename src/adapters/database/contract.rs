@@ -1,5 +1,7 @@
 //! The contract suites of the ports, on SQLite and on Postgres.
 
+#[path = "../../../tests/it/contract/append_claims.rs"]
+mod append_claims;
 #[path = "../../../tests/it/contract/environments.rs"]
 mod environments;
 #[path = "../../../tests/it/support/postgres.rs"]
@@ -16,6 +18,7 @@ mod session_store;
 mod triggers;
 
 use crate::{Database, SqlStore};
+use append_claims::append_claims_contract;
 use environments::environments_contract;
 use postgres::PostgresDatabase;
 use rows::{Rows, rows_tests};
@@ -39,7 +42,13 @@ async fn on_postgres() -> (Rows, PostgresDatabase) {
 
 pub(crate) fn rows_of(database: Database) -> Rows {
     let store = Arc::new(SqlStore::new(database));
-    Rows { sessions: store.clone(), index: store.clone(), runs: store.clone(), environments: store }
+    Rows {
+        sessions: store.clone(),
+        index: store.clone(),
+        runs: store.clone(),
+        environments: store.clone(),
+        claims: store,
+    }
 }
 
 session_store_contract!(sessions_on_sqlite, crate::contract::session_store, on_sqlite());
@@ -52,3 +61,5 @@ triggers_contract!(triggers_on_sqlite, crate::contract::triggers, on_sqlite());
 triggers_contract!(triggers_on_postgres, crate::contract::triggers, on_postgres());
 environments_contract!(environments_on_sqlite, crate::contract::environments, on_sqlite());
 environments_contract!(environments_on_postgres, crate::contract::environments, on_postgres());
+append_claims_contract!(claims_on_sqlite, crate::contract::append_claims, on_sqlite());
+append_claims_contract!(claims_on_postgres, crate::contract::append_claims, on_postgres());

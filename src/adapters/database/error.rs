@@ -12,6 +12,7 @@ pub(crate) fn failed(error: DbErr) -> Error {
         Kind::Damaged => Error::Damaged(Cause::new(error)),
         Kind::Text => Violation::new("text", "must not contain the character U+0000").into(),
         Kind::Closed => Error::Stopping,
+        Kind::SessionGone => Error::SessionNotFound,
         Kind::Bug => Error::internal(error),
     }
 }
@@ -117,6 +118,8 @@ enum Kind {
     /// SQLite stores every character, Postgres all but one.
     Text,
     Closed,
+    /// A row that belongs to a session was written while that was deleted, which only Postgres lets happen.
+    SessionGone,
 }
 
 fn kind(error: &DbErr) -> Kind {
@@ -124,6 +127,7 @@ fn kind(error: &DbErr) -> Kind {
         DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Kind::Closed,
         DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Kind::NotNow,
         DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => match e.as_ref() {
+            sqlx::Error::Database(e) if is_of_session(e.constraint()) => Kind::SessionGone,
             sqlx::Error::Database(e) => kind_of_code(e.code().as_deref().unwrap_or_default()),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Kind::NotNow,
             sqlx::Error::PoolClosed => Kind::Closed,
@@ -132,6 +136,11 @@ fn kind(error: &DbErr) -> Kind {
         DbErr::TryIntoErr { .. } | DbErr::Type(_) | DbErr::Json(_) => Kind::Damaged,
         _ => Kind::Bug,
     }
+}
+
+/// The foreign key of a table whose rows belong to a session.
+fn is_of_session(constraint: Option<&str>) -> bool {
+    constraint.is_some_and(|name| name.ends_with("_session_id_fkey"))
 }
 
 /// SQLite's extended result codes are numbers of up to four digits, Postgres' SQLSTATEs have five characters.

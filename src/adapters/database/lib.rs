@@ -19,6 +19,8 @@
 
 mod append_claims;
 mod convert;
+mod create;
+mod cte;
 mod database;
 mod entity;
 mod environments;
@@ -26,6 +28,7 @@ mod error;
 mod list;
 mod locks;
 mod postgres;
+mod probe;
 mod queue;
 mod reads;
 mod replica;
@@ -36,6 +39,7 @@ mod schema;
 mod session_index;
 mod session_store;
 mod sessions;
+mod settle;
 mod sqlite;
 mod trigger;
 mod waitpoints;
@@ -64,6 +68,8 @@ extern crate self as continuo_database;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod round_trips;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

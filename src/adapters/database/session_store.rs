@@ -7,11 +7,10 @@ use crate::{SqlStore, runs, sessions, waitpoints};
 use async_trait::async_trait;
 use continuo_domain::channel::ChannelName;
 use continuo_domain::claim::NewClaim;
-use continuo_domain::run::{NewRun, Run, RunReason, RunStatus};
+use continuo_domain::run::{NewRun, Run, RunStatus};
 use continuo_domain::session::{ExternalId, TriggerConfig};
 use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, SessionStatus};
-use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp};
-use continuo_ports::AppendClaims;
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
 use continuo_ports::session_store::Upserted;
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, SessionStore};
 use futures_util::FutureExt;
@@ -32,11 +31,7 @@ impl SessionStore for SqlStore {
     }
 
     async fn create(&self, session: NewSession, first_run: NewRun, now: Timestamp) -> Result<Created> {
-        let session = Session::new(session, now);
-        if let Some(found) = find_same_name(self.database.readers(), &session).await? {
-            return Ok(Created { session: found, first_run: None });
-        }
-        self.database.write(move |tx| create(tx, session, first_run, now).boxed()).await
+        self.create_with_run(session, first_run, now).await
     }
 
     async fn probe(
@@ -45,16 +40,7 @@ impl SessionStore for SqlStore {
         session: &SessionRef,
         claim: Option<NewClaim>,
     ) -> Result<Option<Probe>> {
-        let Some(session) = self.get(environment, session).await? else { return Ok(None) };
-        let is_run_alive = match &session.current_run {
-            Some(run) => self.run_is_alive(run).await?,
-            None => false,
-        };
-        let claimed = match claim {
-            Some(claim) => Some(self.claim(&session.id, claim).await?),
-            None => None,
-        };
-        Ok(Some(Probe { session, is_run_alive, claimed }))
+        self.look(environment, session, claim).await
     }
 
     async fn without_live_run(&self, sessions: &[SessionId]) -> Result<Vec<Session>> {
@@ -228,13 +214,6 @@ fn named_channel(row: session_channel::Model) -> Result<NamedChannel> {
 }
 
 impl SqlStore {
-    async fn run_is_alive(&self, run: &RunId) -> Result<bool> {
-        let alive = RunStatus::ALL.into_iter().filter(|status| !status.is_terminal()).map(RunStatus::as_str);
-        let row = run::Entity::find_by_id(run.as_str()).filter(run::Column::Status.is_in(alive));
-        let id = row.select_only().column(run::Column::Id).into_tuple::<String>();
-        id.one(self.database.readers()).await.map(|id| id.is_some()).map_err(failed)
-    }
-
     /// Reads, changes and saves a row in one step. A change that changes nothing is not written.
     async fn change(
         &self,
@@ -260,13 +239,13 @@ impl SqlStore {
     }
 }
 
-async fn find_same_name<C: ConnectionTrait>(connection: &C, session: &Session) -> Result<Option<Session>> {
+pub(crate) async fn find_same_name<C: ConnectionTrait>(connection: &C, session: &Session) -> Result<Option<Session>> {
     let Some(name) = &session.external_id else { return Ok(None) };
     let reference = SessionRef::External(name.clone());
     sessions::one(connection, sessions::by_ref(&session.tenant.environment, &reference)).await
 }
 
-async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> {
+pub(crate) async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> {
     hold_name(tx, &session).await?;
     let name = [session::Column::EnvironmentId, session::Column::ExternalId];
     let inserted = session::Entity::insert(convert::session_row(&session))
@@ -281,25 +260,6 @@ async fn upsert(tx: &DatabaseTransaction, session: Session) -> Result<Upserted> 
     }
     bind_waits(tx, &session).await?;
     Ok(Upserted { session, is_new: true })
-}
-
-async fn create(tx: &DatabaseTransaction, session: Session, first_run: NewRun, now: Timestamp) -> Result<Created> {
-    let Upserted { session, is_new } = upsert(tx, session).await?;
-    if !is_new {
-        return Ok(Created { session, first_run: None });
-    }
-    let claim = ClaimRun {
-        session: session.id.clone(),
-        expected_version: 0,
-        expected_run: None,
-        run: first_run,
-        reason: RunReason::Initial,
-        trigger_config: None,
-    };
-    match claim_run(tx, claim, now).await? {
-        Claim::Won { session, run } => Ok(Created { session: *session, first_run: Some(*run) }),
-        Claim::Lost(_) => Err(Error::internal("a session that nobody else can see was claimed")),
-    }
 }
 
 async fn hold_name(tx: &DatabaseTransaction, session: &Session) -> Result<()> {
@@ -426,10 +386,8 @@ pub(crate) fn without_live_run(since: Timestamp, now: Timestamp) -> sea_orm::Sel
 /// Sessions whose current run is over, or was never there.
 fn with_run_over() -> sea_orm::Select<session::Entity> {
     let over = RunStatus::ALL.into_iter().filter(|s| s.is_terminal()).map(RunStatus::as_str);
-    let current =
-        session::Entity::belongs_to(run::Entity).from(session::Column::CurrentRunId).to(run::Column::Id).into();
     session::Entity::find()
-        .join(JoinType::LeftJoin, current)
+        .join(JoinType::LeftJoin, sessions::current_run())
         .filter(Condition::any().add(run::Column::Id.is_null()).add(run::Column::Status.is_in(over)))
 }
 

@@ -1,12 +1,13 @@
 //! Session rows inside a transaction: what more than one port needs.
 
 use crate::convert;
-use crate::entity::session;
+use crate::entity::{run, session};
 use crate::error::failed;
 use continuo_domain::session::{Session, SessionRef};
 use continuo_domain::{EnvironmentId, Error, Result, SessionId};
 use sea_orm::sea_query::LockType;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{RelationDef, Select};
 
 pub(crate) fn by_ref(environment: &EnvironmentId, session: &SessionRef) -> Select<session::Entity> {
     let named = match session {
@@ -14,6 +15,11 @@ pub(crate) fn by_ref(environment: &EnvironmentId, session: &SessionRef) -> Selec
         SessionRef::External(name) => session::Column::ExternalId.eq(name.as_str()),
     };
     session::Entity::find().filter(session::Column::EnvironmentId.eq(environment.as_str())).filter(named)
+}
+
+/// Joins a session with its current run.
+pub(crate) fn current_run() -> RelationDef {
+    session::Entity::belongs_to(run::Entity).from(session::Column::CurrentRunId).to(run::Column::Id).into()
 }
 
 pub(crate) async fn one<C: ConnectionTrait>(

@@ -126,7 +126,7 @@ async fn a_commit_without_an_answer_is_unknown_and_a_refused_one_is_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_job_leaves_nothing() {
     let (_database, handle, store) = fresh().await;
-    let row = crate::convert::session_row(&crate::session_store::fresh(new_session("a", None), T0));
+    let row = crate::convert::session_row(&continuo_domain::session::Session::new(new_session("a", None), T0));
     let failed = handle.write(move |tx| {
         async move {
             crate::entity::session::Entity::insert(row).exec_without_returning(tx).await.unwrap();

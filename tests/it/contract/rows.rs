@@ -7,7 +7,7 @@ use continuo_domain::session::{EnvironmentType, ExternalId, Json, NewSession, Se
 use continuo_domain::{EnvironmentId, RunId, SessionId, Timestamp};
 use continuo_ports::run_store::DequeueRequest;
 use continuo_ports::session_store::{Claim, ClaimRun};
-use continuo_ports::{Environments, RunStore, SessionIndex, SessionStore};
+use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 
@@ -18,6 +18,7 @@ pub(crate) struct Rows {
     pub(crate) index: Arc<dyn SessionIndex>,
     pub(crate) runs: Arc<dyn RunStore>,
     pub(crate) environments: Arc<dyn Environments>,
+    pub(crate) claims: Arc<dyn AppendClaims>,
 }
 
 /// The test's own clock begins here.

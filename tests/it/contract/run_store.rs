@@ -48,6 +48,7 @@ macro_rules! run_store_contract {
                 a_waitpoint_reads_back_as_it_was_made
                 a_waitpoint_key_names_one_waitpoint
                 open_waits_are_found_by_channel_and_number
+                open_waits_are_found_by_channels
                 open_waits_are_swept_in_pages
                 time_outs_are_found
                 waitpoints_are_listed_newest_first
@@ -643,6 +644,34 @@ pub(crate) async fn open_waits_are_found_by_channel_and_number(rows: Rows) {
     assert!(rows.runs.open_waits(&named, 9).await.unwrap().is_empty(), "named channels have no waits");
     rows.runs.complete_waitpoint(&wp("a"), Completion::empty(), after(1)).await.unwrap();
     assert_eq!(open("s", Direction::In, 5).await, ["b"]);
+}
+
+pub(crate) async fn open_waits_are_found_by_channels(rows: Rows) {
+    for waitpoint in [
+        on_channel("a", "s", Direction::In, 0),
+        on_channel("b", "s", Direction::In, 5),
+        on_channel("c", "s", Direction::Out, 0),
+        on_channel("d", "t", Direction::Out, 9),
+        on_channel("e", "u", Direction::In, 0),
+        manual("f"),
+    ] {
+        rows.runs.create_waitpoint(waitpoint).await.unwrap();
+    }
+    let channel = |session, direction| ChannelKey::reserved(SessionId::from_body(session), direction);
+    let open = async |channels: &[ChannelKey]| {
+        let waits = rows.runs.open_waits_on(channels).await.unwrap();
+        let mut ids: Vec<_> = waits.into_iter().map(|w| w.id.to_string().replace("waitpoint_", "")).collect();
+        ids.sort();
+        ids
+    };
+    let (s_in, t_out) = (channel("s", Direction::In), channel("t", Direction::Out));
+    assert_eq!(open(&[s_in.clone(), t_out.clone()]).await, ["a", "b", "d"], "whatever record they wait for");
+    assert_eq!(open(&[channel("t", Direction::In), channel("x", Direction::In)]).await, [""; 0]);
+    assert_eq!(open(&[]).await, [""; 0]);
+    let named = ChannelKey { name: Some(ChannelName::parse("tools").unwrap()), ..channel("u", Direction::In) };
+    assert_eq!(open(&[named, t_out]).await, ["d"], "named channels have no waits");
+    rows.runs.complete_waitpoint(&wp("a"), Completion::empty(), after(1)).await.unwrap();
+    assert_eq!(open(&[s_in]).await, ["b"]);
 }
 
 pub(crate) async fn open_waits_are_swept_in_pages(rows: Rows) {

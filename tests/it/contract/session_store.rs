@@ -5,8 +5,9 @@
 //! ```
 
 use super::rows::*;
-use continuo_domain::channel::{ChannelKey, ChannelName, Direction};
-use continuo_domain::run::{NewRun, RunCommand, RunReason, RunStatus};
+use continuo_domain::channel::{ChannelKey, ChannelName, Direction, PartId};
+use continuo_domain::claim::{Claimed, NewClaim};
+use continuo_domain::run::{NewRun, Run, RunCommand, RunReason, RunStatus};
 use continuo_domain::session::{ExternalId, Json, SessionPatch, SessionRef, SessionStatus, TriggerConfig};
 use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
 use continuo_domain::{EnvironmentId, Error, RunId, SessionId, WaitpointId};
@@ -28,6 +29,17 @@ macro_rules! session_store_contract {
                 names_compare_as_given
                 a_create_binds_the_waits_of_its_name
                 a_create_and_a_wait_by_its_name_always_meet
+                a_create_with_a_run_makes_all_of_it
+                of_many_creates_with_a_run_one_has_the_first
+                a_create_with_a_run_leaves_a_found_row_as_it_is
+                a_create_with_a_run_and_without_a_name_is_always_the_first
+                a_create_with_a_run_binds_the_waits_of_its_name
+                creates_and_waits_by_their_name_always_meet
+                a_name_given_up_is_created_again
+                a_look_sees_the_row_and_its_run
+                a_look_with_a_claim_makes_it
+                of_many_looks_with_one_part_id_one_claims_it
+                a_look_at_nothing_claims_nothing
                 a_rename_binds_the_waits_of_the_new_name
                 a_trigger_config_is_replaced_while_the_session_is_open
                 an_update_changes_what_it_names
@@ -45,6 +57,7 @@ macro_rules! session_store_contract {
                 the_audit_is_in_order
                 boots_are_noted
                 sessions_without_a_live_run_are_found
+                of_some_sessions_those_without_a_live_run_are_found
                 channels_are_registered_until_the_close
                 a_channel_keeps_its_records_as_long_as_the_last_writer_said
                 a_session_that_is_not_there_is_not_found
@@ -195,6 +208,246 @@ pub(crate) async fn a_create_and_a_wait_by_its_name_always_meet(rows: Rows) {
         waited.unwrap();
         assert_eq!(waiting_on(&rows, &made.unwrap().session.id).await, [format!("waitpoint_w{round}")]);
     }
+}
+
+/// The run, the row and the audit agree, and a worker gets the run.
+pub(crate) async fn a_create_with_a_run_makes_all_of_it(rows: Rows) {
+    let mut new = new_session("a", Some("chat-1"));
+    new.tags = vec!["t".into()];
+    new.basin = Some("basin".into());
+    new.metadata = Some(Json::trusted(r#"{"n": 1.0}"#.into()));
+    let first = NewRun {
+        payload: r#"{ "as": "is" }"#.into(),
+        priority: 3,
+        tags: vec!["ü\"".into()],
+        metadata: Some(Json::trusted("{}".into())),
+        idempotency_key: Some("of the trigger".into()),
+        ..new_run("r")
+    };
+    let created = rows.sessions.create(new.clone(), first.clone(), after(1)).await.unwrap();
+    let (session, run) = (created.session, created.first_run.unwrap());
+    assert_eq!((&session.id, &session.tags, &session.metadata), (&new.id, &new.tags, &new.metadata));
+    assert_eq!((session.current_run.as_ref(), session.current_run_version), (Some(&first.id), 1));
+    assert_eq!((session.created_at, session.updated_at, &session.basin), (after(1), after(1), &new.basin));
+    assert_eq!(run, Run::new(NewRun { session: Some(session.id.clone()), ..first.clone() }, 1, after(1)));
+    assert_eq!(rows.read(&session.id).await, session);
+    assert_eq!(rows.read_run(&first.id).await, run);
+    let [(audit, audited)] = &rows.sessions.session_runs(&session.id).await.unwrap()[..] else { panic!("one run") };
+    assert_eq!((audit.reason, audit.version, audit.triggered_at), (RunReason::Initial, 1, after(1)));
+    assert_eq!((&audit.session, &audit.run, audited), (&session.id, &first.id, &run));
+    let unclaimed = rows.runs.trigger(first_of("other", "of the trigger").into(), after(1)).await.unwrap();
+    assert!(!unclaimed.is_cached, "a session's run holds no key of its task");
+    let offered = rows.dequeue(1, after(1)).await;
+    assert_eq!(offered[0].run.spec, run.spec);
+}
+
+fn first_of(body: &str, key: &str) -> NewRun {
+    NewRun { idempotency_key: Some(key.into()), ..new_run(body) }
+}
+
+pub(crate) async fn of_many_creates_with_a_run_one_has_the_first(rows: Rows) {
+    for round in 0..4 {
+        let made = together(64, |i| {
+            let sessions = rows.sessions.clone();
+            let new = new_session(&format!("s{round}i{i}"), Some(&format!("chat-{round}")));
+            async move { sessions.create(new, new_run(&format!("r{round}i{i}")), after(i as u64)).await.unwrap() }
+        });
+        let made = made.await;
+        let firsts: Vec<_> = made.iter().filter_map(|made| made.first_run.as_ref()).collect();
+        let [first] = firsts[..] else { panic!("{} of 64 made the session", firsts.len()) };
+        let row = &made[0].session;
+        assert_eq!((row.current_run.as_ref(), row.current_run_version), (Some(&first.spec.id), 1));
+        assert!(made.iter().all(|made| &made.session == row), "nobody sees the one without the other");
+        assert_eq!(rows.sessions.session_runs(&row.id).await.unwrap().len(), 1);
+    }
+    assert_eq!(rows.dequeue(99, after(99)).await.len(), 4, "a loser's run is never offered");
+}
+
+pub(crate) async fn a_create_with_a_run_leaves_a_found_row_as_it_is(rows: Rows) {
+    let create = async |body: &str, at| {
+        let mut new = new_session(body, Some("chat-1"));
+        new.tags = vec![body.into()];
+        rows.sessions.create(new, new_run(body), after(at)).await.unwrap()
+    };
+    let first = create("a", 0).await.session;
+    let found = create("b", 1).await;
+    assert_eq!((&found.session, found.first_run), (&first, None));
+    rows.apply(&RunId::from_body("a"), RunCommand::Cancel { reason: "over".into() }, after(2)).await;
+    let closed = rows.sessions.close(&first.id, None, after(3)).await.unwrap().session;
+    let found = create("c", 4).await;
+    assert_eq!((found.session, found.first_run), (closed, None), "whatever has become of it");
+    assert_eq!(rows.runs.get(&env(), &RunId::from_body("b")).await.unwrap(), None);
+    let mut elsewhere = new_session("d", Some("chat-1"));
+    elsewhere.tenant = tenant(other_env());
+    let theirs = NewRun { environment: other_env(), ..new_run("d") };
+    assert!(rows.sessions.create(elsewhere, theirs, T0).await.unwrap().first_run.is_some());
+}
+
+pub(crate) async fn a_create_with_a_run_and_without_a_name_is_always_the_first(rows: Rows) {
+    for body in ["a", "b"] {
+        let created = rows.sessions.create(new_session(body, None), new_run(body), T0).await.unwrap();
+        assert_eq!(created.session.id, SessionId::from_body(body));
+        assert_eq!(created.first_run, Some(rows.read_run(&RunId::from_body(body)).await));
+    }
+}
+
+pub(crate) async fn a_create_with_a_run_binds_the_waits_of_its_name(rows: Rows) {
+    let named = |text: &str| WaitedSession::Name(text.into());
+    for wait in [
+        wait_by(env(), "a", named("chat-1")),
+        wait_by(env(), "b", named("chat-1")),
+        wait_by(env(), "c", named("chat-2")),
+        wait_by(other_env(), "d", named("chat-1")),
+    ] {
+        rows.runs.create_waitpoint(wait).await.unwrap();
+    }
+    let created = rows.sessions.create(new_session("s", Some("chat-1")), new_run("r"), T0).await.unwrap();
+    let id = created.session.id;
+    assert_eq!(waiting_on(&rows, &id).await, ["waitpoint_a", "waitpoint_b"]);
+    for (environment, body, session) in
+        [(env(), "a", WaitedSession::Id(id)), (env(), "c", named("chat-2")), (other_env(), "d", named("chat-1"))]
+    {
+        let row = rows.runs.get_waitpoint(&environment, &WaitpointId::from_body(body)).await.unwrap().unwrap();
+        assert_eq!(row.channel.unwrap().session, session);
+    }
+}
+
+/// Each name meets creates by both ways and waits, all at the same moment: no wait stays with a name that is taken.
+pub(crate) async fn creates_and_waits_by_their_name_always_meet(rows: Rows) {
+    for round in 0..200 {
+        let text = format!("chat-{round}");
+        together(6, |i| {
+            let (sessions, runs, text) = (rows.sessions.clone(), rows.runs.clone(), text.clone());
+            let body = format!("{round}i{i}");
+            async move {
+                let new = new_session(&body, Some(&text));
+                match i {
+                    0..3 => {
+                        drop(runs.create_waitpoint(wait_by(env(), &body, WaitedSession::Name(text))).await.unwrap())
+                    }
+                    3 => drop(sessions.upsert(new, T0).await.unwrap()),
+                    _ => drop(sessions.create(new, new_run(&body), T0).await.unwrap()),
+                }
+            }
+        })
+        .await;
+        let session = rows.sessions.get(&env(), &by_name(&text)).await.unwrap().unwrap();
+        let all = [0, 1, 2].map(|i| format!("waitpoint_{round}i{i}"));
+        assert_eq!(waiting_on(&rows, &session.id).await, all, "round {round}");
+    }
+}
+
+pub(crate) async fn a_name_given_up_is_created_again(rows: Rows) {
+    let first = rows.sessions.create(new_session("a", Some("chat-1")), new_run("a"), T0).await.unwrap().session;
+    let patch = SessionPatch { external_id: Some(None), ..SessionPatch::default() };
+    rows.sessions.update(&first.id, patch, after(1)).await.unwrap();
+    let second = rows.sessions.create(new_session("b", Some("chat-1")), new_run("b"), after(2)).await.unwrap();
+    assert!(second.first_run.is_some());
+    assert!(rows.sessions.delete(&second.session.id).await.unwrap());
+    let third = rows.sessions.create(new_session("c", Some("chat-1")), new_run("c"), after(3)).await.unwrap();
+    assert_eq!((third.session.id, third.first_run.is_some()), (SessionId::from_body("c"), true));
+}
+
+pub(crate) async fn a_look_sees_the_row_and_its_run(rows: Rows) {
+    let session = rows.session("a", Some("chat-1")).await;
+    let look = async |reference: &SessionRef| {
+        let probe = rows.sessions.probe(&env(), reference, None).await.unwrap().unwrap();
+        assert_eq!((&probe.session, probe.claimed), (&rows.read(&session.id).await, None));
+        probe.is_run_alive
+    };
+    let references = [SessionRef::Id(session.id.clone()), by_name("chat-1")];
+    for reference in &references {
+        assert!(!look(reference).await, "there was no run yet");
+    }
+    rows.won(&session.id, 0, "1").await;
+    for reference in &references {
+        assert!(look(reference).await);
+    }
+    rows.apply(&RunId::from_body("1"), RunCommand::Cancel { reason: "over".into() }, after(1)).await;
+    for reference in &references {
+        assert!(!look(reference).await, "it is over");
+    }
+    rows.won(&session.id, 1, "2").await;
+    rows.sessions.close(&session.id, None, after(2)).await.unwrap();
+    assert!(look(&references[0]).await, "the current run, whatever the session is");
+    for reference in &references {
+        assert!(rows.sessions.probe(&other_env(), reference, None).await.unwrap().is_none());
+    }
+    for missing in [SessionRef::Id(SessionId::from_body("x")), by_name("x")] {
+        assert!(rows.sessions.probe(&env(), &missing, None).await.unwrap().is_none());
+    }
+}
+
+fn part_claim(part_id: &str, mark: &str) -> NewClaim {
+    NewClaim {
+        name: None,
+        direction: Direction::In,
+        part_id: PartId::parse(part_id).unwrap(),
+        is_servers: false,
+        digest: [1; 32],
+        mark: mark.into(),
+        from: None,
+        claimed_at: T0,
+    }
+}
+
+pub(crate) async fn a_look_with_a_claim_makes_it(rows: Rows) {
+    let session = rows.session("a", Some("chat-1")).await;
+    let other = rows.session("b", None).await;
+    rows.won(&session.id, 0, "1").await;
+    let look = async |reference: &SessionRef, claim: NewClaim| {
+        let probe = rows.sessions.probe(&env(), reference, Some(claim)).await.unwrap().unwrap();
+        assert_eq!((&probe.session.id, probe.is_run_alive), (&session.id, true));
+        probe.claimed.unwrap()
+    };
+    let references = [SessionRef::Id(session.id.clone()), by_name("chat-1")];
+    for (reference, part_id) in references.iter().zip(["p", "q"]) {
+        let known = NewClaim { from: Some((session.id.clone(), 7)), ..part_claim(part_id, "first") };
+        let fresh = look(reference, known.clone()).await;
+        assert_eq!(fresh, Claimed::Fresh(known.of(&session.id)));
+        let Claimed::Fresh(fresh) = fresh else { unreachable!() };
+        assert_eq!(fresh.from_seq_num, 7);
+        assert_eq!(rows.claims.claim_of(&fresh.channel, &fresh.part_id).await.unwrap().as_ref(), Some(&fresh));
+        assert_eq!(look(reference, part_claim(part_id, "second")).await, Claimed::Known(fresh));
+    }
+    let elsewhere = NewClaim { from: Some((other.id.clone(), 7)), ..part_claim("r", "m") };
+    let Claimed::Fresh(fresh) = look(&references[0], elsewhere).await else { panic!("it was free") };
+    assert_eq!(rows.claims.claim_of(&fresh.channel, &fresh.part_id).await.unwrap().unwrap().from_seq_num, 0);
+    rows.sessions.close(&session.id, None, after(1)).await.unwrap();
+    let repeat = look(&references[0], part_claim("r", "late")).await;
+    assert_eq!(repeat, Claimed::Known(fresh), "also after a close a repeat finds its outcome");
+}
+
+pub(crate) async fn of_many_looks_with_one_part_id_one_claims_it(rows: Rows) {
+    let session = rows.session("a", Some("chat-1")).await;
+    for round in 0..4 {
+        let claimed = together(64, |i| {
+            let (sessions, id) = (rows.sessions.clone(), session.id.clone());
+            let reference = if i % 2 == 0 { SessionRef::Id(id) } else { by_name("chat-1") };
+            let claim = part_claim(&format!("p{round}"), &format!("mark {i}"));
+            async move { sessions.probe(&env(), &reference, Some(claim)).await.unwrap().unwrap().claimed.unwrap() }
+        });
+        let claimed = claimed.await;
+        let fresh: Vec<_> =
+            claimed.iter().filter_map(|c| if let Claimed::Fresh(c) = c { Some(c) } else { None }).collect();
+        let [fresh] = fresh[..] else { panic!("{} of 64 came first", fresh.len()) };
+        let known = claimed.iter().filter(|c| matches!(c, Claimed::Known(known) if known == fresh));
+        assert_eq!(known.count(), 63);
+    }
+}
+
+pub(crate) async fn a_look_at_nothing_claims_nothing(rows: Rows) {
+    let session = rows.session("a", Some("chat-1")).await;
+    for (environment, reference) in [
+        (env(), SessionRef::Id(SessionId::from_body("x"))),
+        (env(), by_name("x")),
+        (other_env(), SessionRef::Id(session.id.clone())),
+        (other_env(), by_name("chat-1")),
+    ] {
+        let claim = Some(part_claim("p", "m"));
+        assert!(rows.sessions.probe(&environment, &reference, claim).await.unwrap().is_none());
+    }
+    assert!(rows.claims.unsettled(after(9), 9).await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_rename_binds_the_waits_of_the_new_name(rows: Rows) {
@@ -509,6 +762,23 @@ pub(crate) async fn sessions_without_a_live_run_are_found(rows: Rows) {
     let first = page(None).await;
     let second = page(first.last()).await;
     assert_eq!((first.len(), second.len(), page(second.last()).await.len()), (2, 1, 0), "every one of them in turn");
+}
+
+pub(crate) async fn of_some_sessions_those_without_a_live_run_are_found(rows: Rows) {
+    for (body, run) in [("alive", "1"), ("ended", "2"), ("closed", "3"), ("other", "4")] {
+        let session = rows.session(body, None).await;
+        rows.won(&session.id, 0, run).await;
+    }
+    let never = rows.session("never", None).await;
+    for run in ["2", "3", "4"] {
+        rows.apply(&RunId::from_body(run), RunCommand::Cancel { reason: "over".into() }, after(1)).await;
+    }
+    rows.sessions.close(&SessionId::from_body("closed"), None, after(2)).await.unwrap();
+    let ids = ["alive", "ended", "closed", "never", "x"].map(SessionId::from_body);
+    let mut found = rows.sessions.without_live_run(&ids).await.unwrap();
+    found.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+    assert_eq!(found, [rows.read(&SessionId::from_body("ended")).await, never], "of these, and no other");
+    assert!(rows.sessions.without_live_run(&[]).await.unwrap().is_empty());
 }
 
 pub(crate) async fn channels_are_registered_until_the_close(rows: Rows) {

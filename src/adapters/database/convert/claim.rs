@@ -1,31 +1,31 @@
 //! Claims of part ids.
 
-use super::{int, uint};
+use super::uint;
 use crate::entity::append_claim;
 use crate::error::damaged;
 use continuo_domain::channel::{ChannelKey, ChannelName, Direction, PartId, Position};
-use continuo_domain::claim::Claim;
+use continuo_domain::claim::{Claim, NewClaim};
 use continuo_domain::{Result, SessionId, Timestamp};
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 
 /// A channel's name and side in one column.
-pub(crate) fn claimed_channel(channel: &ChannelKey) -> String {
-    let name = channel.name.as_ref().map_or("", ChannelName::as_str);
-    format!("{name}/{}", channel.direction.as_str())
+pub(crate) fn claimed_channel(name: Option<&ChannelName>, direction: Direction) -> String {
+    format!("{}/{}", name.map_or("", ChannelName::as_str), direction.as_str())
 }
 
-pub(crate) fn claim_row(claim: &Claim) -> append_claim::ActiveModel {
+/// Every column but the two that depend on the session: its id, and the lower bound.
+pub(crate) fn claim_row(claim: &NewClaim) -> append_claim::ActiveModel {
     append_claim::ActiveModel {
-        session_id: Set(claim.channel.session.to_string()),
-        channel: Set(claimed_channel(&claim.channel)),
+        session_id: NotSet,
+        channel: Set(claimed_channel(claim.name.as_ref(), claim.direction)),
         part_id: Set(claim.part_id.as_str().to_owned()),
         is_servers: Set(claim.is_servers),
         digest: Set(claim.digest.to_vec()),
         mark: Set(claim.mark.clone()),
-        from_seq_num: Set(int(claim.from_seq_num)),
+        from_seq_num: NotSet,
         claimed_at_ms: Set(claim.claimed_at.0),
-        seq_num: Set(claim.settled_at.map(|at| int(at.seq_num))),
-        timestamp_ms: Set(claim.settled_at.map(|at| at.timestamp.0)),
+        seq_num: Set(None),
+        timestamp_ms: Set(None),
     }
 }
 
