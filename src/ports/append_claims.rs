@@ -27,6 +27,7 @@ pub struct Settled {
 pub trait AppendClaims: Send + Sync + 'static {
     /// Claims the part id, or says who has it. One round trip where it is free. (`SessionStore::probe` does the same
     /// together with its own look.) `SessionNotFound` if there is no such session.
+    /// A claim that is there unsettled with the same mark is this one, whose answer was lost: it is fresh once more.
     async fn claim(&self, session: &SessionId, claim: NewClaim) -> Result<Claimed>;
 
     /// The claim of a part id, if there is one.

@@ -29,11 +29,11 @@ impl AppendClaims for SqlStore {
         let insert = self.database.backend().build(&inserting(&claim, this(session), session::Entity)?);
         let claim = claim.of(session);
         for _ in 0..CLAIM_ROUNDS_MAX {
-            if !self.database.write_one(insert.clone()).await?.is_empty() {
+            if !self.database.write_repeatable(insert.clone()).await?.is_empty() {
                 return Ok(Claimed::Fresh(claim));
             }
-            if let Some(known) = self.claim_of(&claim.channel, &claim.part_id).await? {
-                return Ok(Claimed::Known(known));
+            if let Some(there) = self.claim_of(&claim.channel, &claim.part_id).await? {
+                return Ok(met(there, &claim.mark));
             }
             self.must_be_there(session).await?;
         }
@@ -83,7 +83,7 @@ impl AppendClaims for SqlStore {
             .cond_where(is_this(channel, part_id, mark))
             .and_where(Column::SeqNum.is_null())
             .to_owned();
-        self.database.write_one(self.database.backend().build(&delete)).await.map(drop)
+        self.database.write_repeatable(self.database.backend().build(&delete)).await.map(drop)
     }
 
     async fn unsettled(&self, before: Timestamp, limit: u32) -> Result<Vec<Claim>> {
@@ -98,7 +98,7 @@ impl AppendClaims for SqlStore {
 
     async fn forget(&self, session: &SessionId) -> Result<()> {
         let of_session = append_claim::Entity::delete_many().filter(Column::SessionId.eq(session.as_str()));
-        self.database.write_one(of_session.build(self.database.backend())).await.map(drop)
+        self.database.write_repeatable(of_session.build(self.database.backend())).await.map(drop)
     }
 
     async fn basin(&self, session: &SessionId) -> Result<Option<String>> {
@@ -153,7 +153,13 @@ pub(crate) async fn claim(tx: &DatabaseTransaction, session: &SessionId, claim: 
         return Ok(Claimed::Fresh(claim));
     }
     let known = one(tx, by_key(&claim.channel, &claim.part_id)).await?;
-    known.map(Claimed::Known).ok_or(Error::SessionNotFound)
+    known.map(|there| met(there, &claim.mark)).ok_or(Error::SessionNotFound)
+}
+
+/// A claim in the way, unless it is the claimer's own, whose answer was lost.
+pub(crate) fn met(there: Claim, mark: &str) -> Claimed {
+    let is_own = there.mark == mark && there.settled_at.is_none();
+    if is_own { Claimed::Fresh(there) } else { Claimed::Known(there) }
 }
 
 fn this(session: &SessionId) -> SelectStatement {

@@ -60,7 +60,7 @@ impl SqlStore {
         }
         let statement = self.database.backend().build(&creating(&first)?);
         for _ in 0..CREATE_ROUNDS_MAX {
-            let rows = self.database.write_one(statement.clone()).await?;
+            let rows = self.database.write_repeatable(statement.clone()).await?;
             if is_set(&rows, MADE_ID)? {
                 return Ok(Created { session: first.session, first_run: Some(first.run) });
             }
@@ -73,7 +73,9 @@ impl SqlStore {
                 _ => find_same_name(self.database.readers(), &first.session).await?,
             };
             if let Some(session) = found {
-                return Ok(Created { session, first_run: None });
+                // Its id is new with each create: this is the row of this one, whose answer was lost.
+                let first_run = (session.id == first.session.id).then_some(first.run);
+                return Ok(Created { session, first_run });
             }
         }
         Err(Error::Unavailable(Cause::new("a name was taken and given up again and again")))

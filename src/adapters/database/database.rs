@@ -83,6 +83,14 @@ impl Database {
         }
     }
 
+    /// As `write_one`, for a statement that does no harm when it runs twice: an answer that was lost is asked for again.
+    pub(crate) async fn write_repeatable(&self, statement: Statement) -> Result<Vec<QueryResult>> {
+        match self.write_one(statement.clone()).await {
+            Err(Error::OutcomeUnknown(_)) => self.write_one(statement).await,
+            answer => answer,
+        }
+    }
+
     /// For single reads. Each sees every write that was acknowledged before it began, through any replica.
     pub(crate) fn readers(&self) -> &Reads {
         match &*self.0 {

@@ -43,7 +43,7 @@ impl SqlStore {
             return self.database.write(move |tx| look_and_claim(tx, look, claim).boxed()).await;
         }
         let both = self.database.backend().build(&looking_and_claiming(look, &claim)?);
-        let row = match self.database.write_one(both).await {
+        let row = match self.database.write_repeatable(both).await {
             Err(Error::SessionNotFound) => return Ok(None),
             rows => rows?.pop(),
         };
@@ -61,7 +61,7 @@ impl SqlStore {
     async fn known_or_claimed(&self, session: &Session, claim: NewClaim) -> Result<Claimed> {
         let wanted = claim.clone().of(&session.id);
         match self.claim_of(&wanted.channel, &wanted.part_id).await? {
-            Some(known) => Ok(Claimed::Known(known)),
+            Some(there) => Ok(append_claims::met(there, &wanted.mark)),
             None => self.claim(&session.id, claim).await,
         }
     }

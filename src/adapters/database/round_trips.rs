@@ -21,13 +21,13 @@ use tokio::sync::Notify;
 struct Counted {
     rows: Rows,
     database: Database,
-    _guard: PostgresDatabase,
+    guard: PostgresDatabase,
 }
 
 async fn counted() -> Counted {
     let guard = PostgresDatabase::migrated().await;
     let database = guard.connect().await;
-    Counted { rows: rows_of(database.clone()), database, _guard: guard }
+    Counted { rows: rows_of(database.clone()), database, guard }
 }
 
 impl Counted {
@@ -154,6 +154,31 @@ async fn a_runs_life_asks_so_often() {
     let complete = RunCommand::Complete { holder, output: None, output_type: None };
     let (completed, _) = counted.of(rows.runs.apply(&environment, &id, complete, after(2))).await;
     assert_eq!((dequeued, started, completed), (6, 5, 6));
+}
+
+/// The server ends its connections; what is asked next on one of them does no harm when it is asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_connection_costs_no_claim() {
+    let counted = counted().await;
+    let (rows, other) = (&counted.rows, counted.guard.connect().await);
+    let session = rows.session("a", Some("chat-1")).await.id;
+    let end_others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let end_others = || other.write_one(Statement::from_string(DbBackend::Postgres, end_others));
+    end_others().await.unwrap();
+    let probe = rows.sessions.probe(&env(), &by_name("chat-1"), Some(new_claim("p"))).await.unwrap().unwrap();
+    let Some(Claimed::Fresh(claim)) = probe.claimed else { panic!("{:?}", probe.claimed) };
+    end_others().await.unwrap();
+    assert!(matches!(rows.claims.claim(&session, new_claim("q")).await.unwrap(), Claimed::Fresh(_)));
+    end_others().await.unwrap();
+    let Claim { channel, part_id, mark, .. } = claim.clone();
+    let at = Position { seq_num: 3, timestamp: T0 };
+    rows.claims.settle(vec![Settled { channel, part_id, mark, at }]).await.unwrap();
+    let settled = rows.claims.claim_of(&claim.channel, &claim.part_id).await.unwrap().unwrap();
+    assert_eq!(settled.settled_at, Some(at));
+    end_others().await.unwrap();
+    let created = rows.sessions.create(new_session("b", Some("chat-2")), new_run("b"), T0).await.unwrap();
+    assert_eq!(created.first_run, Some(rows.read_run(&continuo_domain::RunId::from_body("b")).await));
 }
 
 fn wait_for(name: &str) -> Waitpoint {

@@ -50,7 +50,7 @@ pub(crate) async fn settle(database: &Database, settled: Vec<Settled>) -> Result
     });
     let outcomes = serde_json::Value::Array(outcomes.collect());
     let settle = Statement::from_sql_and_values(DbBackend::Postgres, SETTLE, [outcomes.into()]);
-    database.write_one(settle).await.map(drop)
+    database.write_repeatable(settle).await.map(drop)
 }
 
 async fn one_by_one(tx: &DatabaseTransaction, settled: Vec<Settled>) -> Result<()> {

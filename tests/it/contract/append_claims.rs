@@ -20,6 +20,7 @@ macro_rules! append_claims_contract {
             rows_tests! { $new;
                 a_claim_reads_back_as_it_was_made
                 of_many_claims_of_one_part_id_one_is_fresh
+                a_claim_asked_for_again_is_the_same
                 a_lower_bound_counts_for_the_session_it_names
                 a_part_id_belongs_to_one_side_of_one_channel
                 a_claim_is_held_until_it_is_settled
@@ -144,6 +145,22 @@ pub(crate) async fn of_many_claims_of_one_part_id_one_is_fresh(rows: Rows) {
             }
         }
     }
+}
+
+pub(crate) async fn a_claim_asked_for_again_is_the_same(rows: Rows) {
+    let session = rows.session("a", None).await.id;
+    let look = async |claim| {
+        let reference = SessionRef::Id(session.clone());
+        rows.sessions.probe(&env(), &reference, Some(claim)).await.unwrap().unwrap().claimed.unwrap()
+    };
+    let claim = rows.claimed(&session, new_claim("p", "m")).await;
+    let again = NewClaim { claimed_at: after(5), ..new_claim("p", "m") };
+    assert_eq!(rows.claims.claim(&session, again.clone()).await.unwrap(), Claimed::Fresh(claim.clone()));
+    assert_eq!(look(again.clone()).await, Claimed::Fresh(claim.clone()), "as it was made");
+    rows.claims.settle(vec![outcome(&claim, 4)]).await.unwrap();
+    let known = Claimed::Known(settled(claim, 4));
+    assert_eq!(rows.claims.claim(&session, again.clone()).await.unwrap(), known);
+    assert_eq!(look(again).await, known, "its record is there");
 }
 
 pub(crate) async fn a_lower_bound_counts_for_the_session_it_names(rows: Rows) {
