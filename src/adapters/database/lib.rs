@@ -18,6 +18,7 @@
 #![warn(missing_docs)]
 
 mod append_claims;
+mod attempts;
 mod convert;
 mod create;
 mod cte;

@@ -1,19 +1,21 @@
 //! Run rows inside a transaction.
 
 use crate::convert;
-use crate::entity::{attempt, run, run_payload};
+use crate::entity::{run, run_payload};
 use crate::error::{damaged, failed};
-use crate::waitpoints;
-use continuo_domain::run::{AttemptChange, Run, RunChange, RunCommand, RunError, RunStatus};
+use crate::{attempts, cte, waitpoints};
+use continuo_domain::run::{Run, RunChange, RunCommand, RunStatus};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp};
 use continuo_ports::run_store::Applied;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query, SubQueryStatement};
+use sea_orm::sea_query::{
+    Expr, ExprTrait, LockType, OnConflict, Query, SubQueryStatement, UpdateStatement, WithClause,
+};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{FromQueryResult, IdenStatic, Iterable, Statement};
-use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 use std::collections::HashMap;
 
 pub(crate) fn by_id(environment: &EnvironmentId, id: &RunId) -> Select<run::Entity> {
@@ -153,6 +155,34 @@ pub(crate) fn payload_row(run: &Run) -> run_payload::ActiveModel {
 
 /// Writes the columns that differ from the row before, and no other.
 pub(crate) async fn save<C: ConnectionTrait>(connection: &C, before: run::ActiveModel, run: &Run) -> Result<()> {
+    save_with(connection, before, run, None).await
+}
+
+/// The same, and an attempt with it: one statement where the database has such.
+async fn save_with<C: ConnectionTrait>(
+    connection: &C,
+    before: run::ActiveModel,
+    run: &Run,
+    attempt: Option<attempts::Write>,
+) -> Result<()> {
+    match (updating(before, run)?, attempt) {
+        (Some(update), Some(attempt)) if connection.get_database_backend() == DbBackend::Postgres => {
+            let attempt = WithClause::new().cte(cte::part("attempts", attempt)).to_owned();
+            connection.execute(&attempt.query(update)).await.map(drop).map_err(failed)
+        }
+        (update, attempt) => {
+            if let Some(update) = update {
+                connection.execute(&update).await.map_err(failed)?;
+            }
+            match attempt {
+                Some(attempt) => attempt.exec(connection).await,
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn updating(before: run::ActiveModel, run: &Run) -> Result<Option<UpdateStatement>> {
     let mut row = convert::run_row(run);
     let mut is_changed = false;
     for column in run::Column::iter().filter(|column| !matches!(column, run::Column::Id)) {
@@ -162,10 +192,8 @@ pub(crate) async fn save<C: ConnectionTrait>(connection: &C, before: run::Active
             is_changed = true;
         }
     }
-    if !is_changed {
-        return Ok(());
-    }
-    run::Entity::update(row).exec_without_returning(connection).await.map(drop).map_err(failed)
+    let update = is_changed.then(|| run::Entity::update(row).validate());
+    Ok(update.transpose().map_err(failed)?.map(QueryTrait::into_query))
 }
 
 /// What a command did: to the run, and to others in the same transaction.
@@ -187,12 +215,8 @@ pub(crate) fn apply<'a>(
         if change.is_noop {
             return Ok(Effects { change, others: Vec::new() });
         }
-        save(tx, before, run).await?;
-        match &change.attempt {
-            None => {}
-            Some(AttemptChange::Started { number, worker }) => begin_attempt(tx, run, *number, worker, now).await?,
-            Some(AttemptChange::Ended { number, error }) => end_attempt(tx, run, *number, error.as_ref(), now).await?,
-        }
+        let attempt = change.attempt.as_ref().map(|change| attempts::Write::of(run, change, now));
+        save_with(tx, before, run, attempt).await?;
         let others = if change.was.is_terminal() { Vec::new() } else { end(tx, run, now).await? };
         Ok(Effects { change, others })
     }
@@ -203,7 +227,11 @@ pub(crate) fn apply<'a>(
 async fn end(tx: &DatabaseTransaction, run: &Run, now: Timestamp) -> Result<Vec<Applied>> {
     let Some(completion) = run.completion() else { return Ok(Vec::new()) };
     let mut others = Vec::new();
-    for waitpoint in waitpoints::all(tx, waitpoints::open_for_run(&run.spec.id)).await? {
+    let waits = match may_be_awaited(run) {
+        true => waitpoints::all(tx, waitpoints::open_for_run(&run.spec.id)).await?,
+        false => Vec::new(),
+    };
+    for waitpoint in waits {
         others.append(&mut waitpoints::complete(tx, waitpoint.id, completion.clone(), now).await?.resumed);
     }
     if run.status != RunStatus::Canceled {
@@ -223,45 +251,7 @@ async fn end(tx: &DatabaseTransaction, run: &Run, now: Timestamp) -> Result<Vec<
     Ok(others)
 }
 
-async fn begin_attempt<C: ConnectionTrait>(
-    connection: &C,
-    run: &Run,
-    number: u32,
-    worker: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let row = attempt::ActiveModel {
-        run_id: Set(run.spec.id.to_string()),
-        number: Set(attempt_number(number)),
-        worker: Set(worker.to_owned()),
-        started_at_ms: Set(now.0),
-        ended_at_ms: Set(None),
-        error_name: Set(None),
-        error_message: Set(None),
-        error_stack_trace: Set(None),
-    };
-    attempt::Entity::insert(row).exec_without_returning(connection).await.map(drop).map_err(failed)
-}
-
-async fn end_attempt<C: ConnectionTrait>(
-    connection: &C,
-    run: &Run,
-    number: u32,
-    error: Option<&RunError>,
-    now: Timestamp,
-) -> Result<()> {
-    let end = attempt::Entity::update_many()
-        .col_expr(attempt::Column::EndedAtMs, Expr::val(now.0))
-        .col_expr(attempt::Column::ErrorName, Expr::val(error.map(|e| e.name.clone())))
-        .col_expr(attempt::Column::ErrorMessage, Expr::val(error.map(|e| e.message.clone())))
-        .col_expr(attempt::Column::ErrorStackTrace, Expr::val(error.and_then(|e| e.stack_trace.clone())))
-        .filter(attempt::Column::RunId.eq(run.spec.id.as_str()))
-        .filter(attempt::Column::Number.eq(attempt_number(number)))
-        // An attempt that ended before a later one began is not ended again.
-        .filter(attempt::Column::EndedAtMs.is_null());
-    end.exec(connection).await.map(drop).map_err(failed)
-}
-
-fn attempt_number(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
+/// Only a trigger that a run makes lets that run wait, for the run that is made, or is found by its key.
+fn may_be_awaited(run: &Run) -> bool {
+    run.spec.parent.is_some() || run.spec.idempotency_key.is_some() || run.spec.debounce.is_some()
 }
