@@ -12,13 +12,10 @@ use continuo_domain::claim::{Claim, Claimed, NewClaim};
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result, SessionId, Timestamp};
 use continuo_ports::append_claims::{AppendClaims, Settled};
-use sea_orm::sea_query::{
-    CaseStatement, Expr, ExprTrait, InsertStatement, IntoIden, OnConflict, Query, SelectStatement,
-};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    Select,
-};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, InsertStatement, IntoIden, OnConflict};
+use sea_orm::sea_query::{Query, SelectStatement};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{QueryOrder, QuerySelect, QueryTrait, Select};
 
 /// How often a claim is tried again that was found taken, and gone at the look at it.
 const CLAIM_ROUNDS_MAX: usize = 8;
@@ -167,20 +164,17 @@ fn this(session: &SessionId) -> SelectStatement {
 }
 
 fn key(channel: &ChannelKey, part_id: &PartId) -> (String, String, String) {
-    (
-        channel.session.to_string(),
-        convert::claimed_channel(channel.name.as_ref(), channel.direction),
-        part_id.as_str().to_owned(),
-    )
+    let claimed = convert::claimed_channel(channel.name.as_ref(), channel.direction);
+    (channel.session.to_string(), claimed, part_id.as_str().to_owned())
 }
 
 pub(crate) fn by_key(channel: &ChannelKey, part_id: &PartId) -> Select<append_claim::Entity> {
     append_claim::Entity::find_by_id(key(channel, part_id))
 }
 
-fn is_this(channel: &ChannelKey, part_id: &PartId, mark: &str) -> sea_orm::Condition {
+fn is_this(channel: &ChannelKey, part_id: &PartId, mark: &str) -> Condition {
     let (session, channel, part_id) = key(channel, part_id);
-    sea_orm::Condition::all()
+    Condition::all()
         .add(Column::SessionId.eq(session))
         .add(Column::Channel.eq(channel))
         .add(Column::PartId.eq(part_id))

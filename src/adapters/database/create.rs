@@ -3,10 +3,10 @@
 use crate::entity::{session, session_run};
 use crate::error::failed;
 use crate::session_store::{find_same_name, upsert};
-use crate::{SqlStore, convert, cte, runs, waitpoints};
+use crate::{SqlStore, convert, cte, runs, sessions, waitpoints};
 use continuo_domain::error::Cause;
 use continuo_domain::run::{NewRun, Run, RunReason};
-use continuo_domain::session::{ExternalId, NewSession, Session, SessionRun};
+use continuo_domain::session::{ExternalId, NewSession, Session, SessionRef, SessionRun};
 use continuo_domain::{Error, Result, Timestamp};
 use continuo_ports::session_store::{Created, Upserted};
 use futures_util::FutureExt;
@@ -70,7 +70,7 @@ impl SqlStore {
                     let row = session::Model::from_query_result(row, "").map_err(failed)?;
                     Some(convert::session(row)?)
                 }
-                _ => find_same_name(self.database.readers(), &first.session).await?,
+                _ => self.find_again(&first.session).await?,
             };
             if let Some(session) = found {
                 // Its id is new with each create: this is the row of this one, whose answer was lost.
@@ -79,6 +79,15 @@ impl SqlStore {
             }
         }
         Err(Error::Unavailable(Cause::new("a name was taken and given up again and again")))
+    }
+
+    /// Without a name only this create itself can have been in its way.
+    async fn find_again(&self, session: &Session) -> Result<Option<Session>> {
+        let reference = match &session.external_id {
+            Some(name) => SessionRef::External(name.clone()),
+            None => SessionRef::Id(session.id.clone()),
+        };
+        sessions::one(self.database.readers(), sessions::by_ref(&session.tenant.environment, &reference)).await
     }
 }
 
@@ -120,8 +129,8 @@ fn creating(first: &First) -> Result<WithQuery> {
     let turn = Query::select().expr(lock).and_where(is_found.not()).to_owned();
 
     let mut made = cte::insert_from(&convert::session_row(session), each(TURN), |_| None)?;
-    let taken =
-        OnConflict::columns([session::Column::EnvironmentId, session::Column::ExternalId]).do_nothing().to_owned();
+    // By its name, or by itself.
+    let taken = OnConflict::new().do_nothing().to_owned();
     let bind = Func::cust("bind_waits").args([
         Expr::col(session::Column::EnvironmentId),
         Expr::col(session::Column::ExternalId),

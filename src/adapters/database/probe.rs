@@ -1,7 +1,7 @@
 //! What an append asks: the session, its run, and its claim. One statement on Postgres, also with the claim.
 
 use crate::entity::{append_claim, run, session};
-use crate::error::failed;
+use crate::error::{damaged, failed};
 use crate::{SqlStore, append_claims, convert, cte, sessions};
 use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::run::RunStatus;
@@ -69,8 +69,11 @@ impl SqlStore {
 
 impl Looked {
     fn probe(self, claimed: Option<Claimed>) -> Result<Probe> {
-        let status = self.run_status.as_deref().and_then(RunStatus::parse);
-        let is_run_alive = status.is_some_and(|status| !status.is_terminal());
+        let status = self.run_status.as_deref().map(|text| {
+            let run = self.session.current_run_id.as_deref().unwrap_or_default();
+            RunStatus::parse(text).ok_or_else(|| damaged("run", run, "unknown status"))
+        });
+        let is_run_alive = status.transpose()?.is_some_and(|status| !status.is_terminal());
         Ok(Probe { session: convert::session(self.session)?, is_run_alive, claimed })
     }
 }

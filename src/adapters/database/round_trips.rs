@@ -89,6 +89,19 @@ async fn a_create_asks_once() {
     }
 }
 
+/// As after an answer that was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_asked_again_finds_itself() {
+    let counted = counted().await;
+    let rows = &counted.rows;
+    for (body, name) in [("a", Some("chat-1")), ("b", None)] {
+        let create = || rows.sessions.create(new_session(body, name), new_run(body), T0);
+        let (first, again) = (create().await.unwrap(), create().await.unwrap());
+        assert_eq!((&again.session, again.first_run.is_some()), (&first.session, true), "{body}");
+        assert_eq!(rows.sessions.session_runs(&first.session.id).await.unwrap().len(), 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_ask_once() {
     let counted = counted().await;

@@ -10,9 +10,8 @@ use continuo_ports::run_store::Applied;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{
-    Expr, ExprTrait, LockType, OnConflict, Query, SubQueryStatement, UpdateStatement, WithClause,
-};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query, SubQueryStatement};
+use sea_orm::sea_query::{UpdateStatement, WithClause};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{FromQueryResult, IdenStatic, Iterable, Statement};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};

@@ -125,7 +125,7 @@ impl Inner {
             is_servers: wanted.is_servers,
             digest: wanted.digest,
             mark: wanted.bare.map_or(mark.clone(), |records| record::bare_mark(&mark, records)),
-            from_seq_num: pinned.unwrap_or(known_tail),
+            from: Some((stream.key.session.clone(), pinned.unwrap_or(known_tail))),
             claimed_at: self.clock.now(),
         };
         (new, since)

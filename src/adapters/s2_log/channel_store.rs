@@ -71,7 +71,7 @@ impl ChannelStore for S2Log {
             part_id,
             digest: record::digest(&append.records),
             mark,
-            from_seq_num: known_tail.seq_num,
+            from: session.map(|session| (session.clone(), known_tail.seq_num)),
             claimed_at: now,
         })
     }

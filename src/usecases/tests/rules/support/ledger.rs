@@ -106,7 +106,7 @@ impl ChannelStore for Ledger {
             is_servers: append.part_id.is_none(),
             digest: [0; 32],
             mark,
-            from_seq_num: 0,
+            from: None,
             claimed_at: now,
         })
     }
