@@ -182,7 +182,7 @@ impl Inner {
                 Sent::Mismatch(tail_seq_num) => Error::SeqNumMismatch { tail_seq_num },
                 Sent::Nothing(error) => error,
                 Sent::Unknown(cause) => match self.find_out(stream, &claim).await {
-                    Ok(Some(at)) => return self.found(stream, &claim, append, at).await.map(Some),
+                    Ok(Some(at)) => return Ok(Some(self.found(stream, &claim, append, at))),
                     Ok(None) => match self.renewed(stream, named.as_ref()) {
                         Ok(renewed) => {
                             named = renewed;
@@ -234,11 +234,14 @@ impl Inner {
     }
 
     /// The answer for a record that was found after its acknowledgement was lost.
-    async fn found(&self, stream: &Stream, claim: &Claim, append: &Append, start: Position) -> Result<Appended> {
+    fn found(&self, stream: &Stream, claim: &Claim, append: &Append, at: Position) -> Appended {
+        // What was found carries the mark; commands may stand before it.
+        let before = if record::has_room(&append.records) { record::leading_commands(&append.records) } else { 0 };
+        let start = Position { seq_num: at.seq_num - before, ..at };
         let debt = Some(self.landed(claim, start, false));
         let end = Position { seq_num: start.seq_num + append.records.len() as u64, ..start };
         let tail = stream.known.lock().tail().filter(|tail| tail.seq_num >= end.seq_num).unwrap_or(end);
-        Ok(Appended { start, end, tail, repeated: false, debt })
+        Appended { start, end, tail, repeated: false, debt }
     }
 
     /// Remembers where a record stands, and that it is owed for.

@@ -12,6 +12,10 @@ use futures_util::stream::{self, BoxStream};
 use s2_sdk::types as s2;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a read at a start meets.
 enum Start {
@@ -187,7 +191,7 @@ impl Follower {
         if !self.ready.is_empty() {
             return Ok(());
         }
-        match self.stream.page(s2::ReadFrom::SeqNum(self.next), READ_BATCH_RECORDS_MAX).await? {
+        match self.page().await? {
             Page::Records(records) => self.deliver(to_ours(records).into()),
             Page::At(tail) => {
                 if tail.seq_num > self.next {
@@ -199,6 +203,17 @@ impl Follower {
             Page::Missing => return Err(Error::SessionNotFound),
         }
         Ok(())
+    }
+
+    /// What comes next; an S2 that does not answer is asked again, as long as an outage is bridged.
+    async fn page(&self) -> Result<Page> {
+        let until = Instant::now() + self.stream.common.outage;
+        loop {
+            match self.stream.page(s2::ReadFrom::SeqNum(self.next), READ_BATCH_RECORDS_MAX).await {
+                Err(Error::Unavailable(_)) if Instant::now() < until => sleep(RETRY_PAUSE).await,
+                page => return page,
+            }
+        }
     }
 
     /// Hands out what of a batch comes next.

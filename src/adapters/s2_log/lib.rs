@@ -2,7 +2,7 @@
 //!
 //! * `options`, `names`, `log`: how it is opened, what basins are called, what it remembers. Everything remembered is bounded
 //!   and may be forgotten at any time.
-//! * `stream`, `known`, `refusal`, `record`: one stream; requests to S2, what their answers mean, records with a mark.
+//! * `stream`, `provision`, `known`, `refusal`, `record`: one stream; requests to S2, what their answers mean, records with a mark.
 //! * `append`, `doubt`, `debts`: exactly once, as below.
 //! * `follower`, `live`: one reading of a stream's end for all followers in this process, and pages for who is behind.
 //!
@@ -77,6 +77,7 @@ mod live;
 mod log;
 mod names;
 mod options;
+mod provision;
 mod record;
 mod refusal;
 mod remembered;

@@ -36,6 +36,11 @@ pub(crate) fn has_room(records: &[NewRecord]) -> bool {
     metered + MARK_METERED_BYTES <= APPEND_METERED_BYTES_MAX && records.iter().any(|record| !is_command(record))
 }
 
+/// How many commands come before the record that carries the mark.
+pub(crate) fn leading_commands(records: &[NewRecord]) -> u64 {
+    records.iter().take_while(|record| is_command(record)).count() as u64
+}
+
 /// A mark for records without room for one.
 pub(crate) fn bare_mark(mark: &str, records: usize) -> String {
     format!("{BARE}{records}.{mark}")

@@ -3,28 +3,25 @@
 use crate::known::Known;
 use crate::live::Live;
 use crate::record;
-use crate::refusal::{self, Refusal, Unread, is_missing, unavailable};
+use crate::refusal::{self, Refusal, Unread};
 use continuo_domain::channel::{ChannelKey, FencingToken, NewRecord, Position, Record, SeqNum, Tail};
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result};
 use parking_lot::Mutex;
-use s2_sdk::error::ErrorCode;
 use s2_sdk::types::{
-    AppendAck, AppendInput, BasinConfig, BasinName, CreateBasinInput, CreateStreamInput, FencingToken as S2Token,
-    ReadFrom, ReadInput, ReadLimits, ReadStart, ReadStop, RetentionPolicy, SequencedRecord, StreamConfig, StreamName,
-    TimestampingConfig, TimestampingMode,
+    AppendAck, AppendInput, BasinName, FencingToken as S2Token, ReadFrom, ReadInput, ReadLimits, ReadStart, ReadStop,
+    SequencedRecord, StreamName,
 };
 use s2_sdk::{S2, S2Stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often an append meets a stream that was deleted just now, before it gives up.
 const CREATE_ROUNDS_MAX: u32 = 8;
-const CREATE_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How often a fence races with others before it gives up.
 const FENCE_ROUNDS_MAX: u32 = 16;
 /// How often a probe is sent whose answer was lost; it does nothing, so it may be.
@@ -77,13 +74,13 @@ pub(crate) enum Page {
 pub(crate) struct Stream {
     pub(crate) key: ChannelKey,
     pub(crate) common: Arc<Common>,
-    basin: BasinName,
-    name: StreamName,
+    pub(crate) basin: BasinName,
+    pub(crate) name: StreamName,
     pub(crate) s2: S2Stream,
     pub(crate) known: Mutex<Known>,
     pub(crate) live: Arc<Live>,
     /// One creator at a time.
-    creating: tokio::sync::Mutex<()>,
+    pub(crate) creating: tokio::sync::Mutex<()>,
     /// Cancelled when this process deleted it.
     pub(crate) deleted: CancellationToken,
 }
@@ -286,56 +283,6 @@ impl Stream {
         Err(Error::LimitExceeded { what: "the channel's owner keeps changing, which", retry_after_ms: 100 })
     }
 
-    /// Makes the stream, and its basin. One that is being deleted is waited for, as long as a request may take.
-    pub(crate) async fn create(&self) -> Result<()> {
-        let _one = self.creating.lock().await;
-        let until = Instant::now() + self.common.timeout;
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let basin = self.common.s2.basin(self.basin.clone());
-            let stream = CreateStreamInput::new(self.name.clone()).with_config(config());
-            let error = match basin.create_stream(stream).await {
-                Ok(_) => {
-                    self.known.lock().learn(FencingToken::default(), self.common.tick());
-                    return Ok(());
-                }
-                Err(error) if refusal::code(&error) == Some(ErrorCode::ResourceAlreadyExists) => return Ok(()),
-                Err(error) => error,
-            };
-            if refusal::code(&error) == Some(ErrorCode::BasinNotFound) {
-                self.create_basin().await?;
-            }
-            let is_pending = is_missing(&error) || refusal::code(&error) == Some(ErrorCode::TransactionConflict);
-            if !is_pending || Instant::now() >= until {
-                return Err(unavailable(error));
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(CREATE_PAUSE_MAX);
-        }
-    }
-
-    async fn create_basin(&self) -> Result<()> {
-        // Streams are made explicitly, never by a reader or writer who mistook the name.
-        let config = BasinConfig::new()
-            .with_default_stream_config(config())
-            .with_create_stream_on_append(false)
-            .with_create_stream_on_read(false);
-        let made = self.common.s2.create_basin(CreateBasinInput::new(self.basin.clone()).with_config(config)).await;
-        let goes_on = |code| {
-            matches!(
-                code,
-                Some(
-                    ErrorCode::ResourceAlreadyExists | ErrorCode::BasinDeletionPending | ErrorCode::TransactionConflict
-                )
-            )
-        };
-        match made {
-            Ok(_) => Ok(()),
-            Err(error) if goes_on(refusal::code(&error)) => Ok(()),
-            Err(error) => Err(unavailable(error)),
-        }
-    }
-
     /// Is this the end of a stream that was deleted, and what stands before it gone with it? S2 ends one by trimming
     /// everything there could ever be. A writer may say the same, so the stream is asked for.
     pub(crate) async fn is_end(&self, records: &[SequencedRecord]) -> Result<bool> {
@@ -356,12 +303,4 @@ impl Stream {
     fn forget(&self) {
         *self.known.lock() = Known::default();
     }
-}
-
-/// Records stay until they are trimmed. A writer may give times, which `continuo move` does for records that it brings along;
-/// appends give none, and have the time of their arrival.
-fn config() -> StreamConfig {
-    StreamConfig::new()
-        .with_retention_policy(RetentionPolicy::Infinite)
-        .with_timestamping(TimestampingConfig::new().with_mode(TimestampingMode::ClientPrefer))
 }

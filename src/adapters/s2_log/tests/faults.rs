@@ -13,6 +13,7 @@ struct Two {
     proxy: Proxy,
     cut: Arc<S2Log>,
     other: Arc<S2Log>,
+    rows: Arc<Rows>,
     _dir: TempDir,
 }
 
@@ -25,7 +26,7 @@ async fn two() -> Two {
     // Streams and connections are there before anything is cut.
     cut.append(&key("a"), one("first")).await.unwrap();
     other.append(&key("a"), one("second")).await.unwrap();
-    Two { proxy, cut, other, _dir: dir }
+    Two { proxy, cut, other, rows, _dir: dir }
 }
 
 impl Two {
@@ -45,7 +46,8 @@ impl Two {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_that_was_lost_is_found_out() {
-    for append in [with_part("x", "p"), one("x")] {
+    let several = Append { records: vec![NewRecord::trim(0), NewRecord::data("x")], ..Append::default() };
+    for append in [with_part("x", "p"), one("x"), several] {
         let two = two().await;
         two.proxy.hold_answers();
         let appending = two.spawn(append.clone());
@@ -53,6 +55,7 @@ async fn an_acknowledgement_that_was_lost_is_found_out() {
         two.proxy.cut();
         let appended = appending.await.unwrap().unwrap();
         assert_eq!((appended.start.seq_num, appended.repeated), (2, false));
+        assert_eq!(appended.end.seq_num, 2 + append.records.len() as u64);
         assert!(appended.debt.is_some());
         if append.part_id.is_some() {
             for log in [&two.cut, &two.other] {
@@ -105,6 +108,28 @@ async fn a_frozen_writer_whose_claim_was_taken_over_writes_nothing() {
     two.proxy.release();
     let thawed = frozen.await.unwrap().unwrap();
     assert_eq!((thawed.start, thawed.repeated), (taken.start, true));
+    assert_eq!(two.bodies().await, ["first", "second", "x"]);
+}
+
+/// The writer wakes between the taker's fence, which tells it the new token, and the taker's replacing of the row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_learns_the_new_token_owns_its_claim_again_or_writes_nothing() {
+    let two = two().await;
+    let mut held = two.proxy.hold_requests();
+    let frozen = two.spawn(with_part("x", "p"));
+    held.changed().await.unwrap();
+    let (reached, open) = two.rows.stop_next_take_over();
+    let taking = tokio::spawn({
+        let log = two.other.clone();
+        async move { log.append(&key("a"), with_part("x", "p")).await }
+    });
+    reached.await.unwrap();
+    two.proxy.release();
+    let thawed = frozen.await.unwrap().unwrap();
+    open.send(()).unwrap();
+    let taken = taking.await.unwrap().unwrap();
+    assert_eq!((thawed.repeated, taken.repeated), (false, true));
+    assert_eq!(thawed.start, taken.start);
     assert_eq!(two.bodies().await, ["first", "second", "x"]);
 }
 

@@ -12,17 +12,32 @@ use continuo_ports::{AppendClaims, SessionStore};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::path::Path;
+use tokio::sync::oneshot;
 
 pub(super) struct Rows {
     pub(super) store: SqlStore,
     basin: String,
     made: Mutex<HashSet<SessionId>>,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// Stops one caller.
+struct Gate {
+    reached: oneshot::Sender<()>,
+    opened: oneshot::Receiver<()>,
 }
 
 impl Rows {
     pub(super) async fn open(dir: &Path, basin: String) -> Self {
         let database = Database::open(dir.join("claims.sqlite")).await.unwrap();
-        Self { store: SqlStore::new(database), basin, made: Mutex::default() }
+        Self { store: SqlStore::new(database), basin, made: Mutex::default(), gate: Mutex::default() }
+    }
+
+    /// The next taking over stops before it: `reached` tells that it is there, `open` lets it go on.
+    pub(super) fn stop_next_take_over(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((reached, is_reached), (open, opened)) = (oneshot::channel(), oneshot::channel());
+        *self.gate.lock() = Some(Gate { reached, opened });
+        (is_reached, open)
     }
 
     async fn ensure(&self, session: &SessionId) -> Result<()> {
@@ -74,6 +89,11 @@ impl AppendClaims for Rows {
     }
 
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool> {
+        let gate = self.gate.lock().take();
+        if let Some(Gate { reached, opened }) = gate {
+            reached.send(()).unwrap();
+            opened.await.unwrap();
+        }
         self.store.take_over(old, new).await
     }
 

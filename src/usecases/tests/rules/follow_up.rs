@@ -161,7 +161,7 @@ async fn what_boots_nothing_boots_nothing_afterwards_either() {
 
 #[tokio::test]
 async fn a_look_that_fails_is_tried_again_and_its_debt_stands_until_then() {
-    for step in ["without_live_run", "open_waits_on", "register"] {
+    for step in ["without_live_run", "open_waits_on"] {
         let world = World::shared().await;
         let run = world.create("a").await.run.spec.id;
         let waitpoint = wait(&world.replica(), &world, &run).await;
