@@ -5,6 +5,8 @@
 
 mod layer;
 mod secret;
+mod section;
+mod sections;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +20,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 pub use self::layer::Layer;
-pub(crate) use self::layer::{not_empty_path, path};
 pub use self::secret::Secret;
+pub(crate) use self::section::{not_empty_path, path};
 
 const MIB: u64 = 1 << 20;
 

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
 
-use super::{Config, ConfigError, LogFormat, S3, Secret};
+use super::section::{Section, Setting};
+use super::sections::*;
+use super::{Config, ConfigError, Secret};
 
 /// Settings as flags and environment give them, or a TOML file. The id of an argument is its path in the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -74,257 +75,6 @@ pub struct Layer {
     pub cluster: ClusterLayer,
 }
 
-/// Section `[tls]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsLayer {
-    /// PEM file with the server's certificate, then those between it and its authority. With it and its key the port speaks
-    /// TLS, and nothing else. Both files are read once, at the start: a renewed certificate needs a restart.
-    #[arg(id = "tls.cert", long = "tls-cert", env = "CONTINUO_TLS_CERT", value_name = "FILE", value_parser = path())]
-    pub cert: Option<PathBuf>,
-    /// PEM file with the certificate's private key, not encrypted.
-    #[arg(
-        id = "tls.key",
-        long = "tls-key",
-        env = "CONTINUO_TLS_KEY",
-        hide_env_values = true,
-        value_name = "FILE",
-        value_parser = path()
-    )]
-    pub key: Option<PathBuf>,
-}
-
-/// Section `[keys]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KeysLayer {
-    /// Secret key of the development environment; made and kept if not given. Better in the environment than as a flag, which
-    /// every user of the machine can see; that goes for all keys.
-    #[arg(
-        id = "keys.dev_secret_key",
-        long = "dev-secret-key",
-        env = "CONTINUO_DEV_SECRET_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub dev_secret_key: Option<Secret>,
-    /// Secret key of a second development environment, which is made if this is given.
-    #[arg(
-        id = "keys.dev_secret_key_2",
-        long = "dev-secret-key-2",
-        env = "CONTINUO_DEV_SECRET_KEY_2",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub dev_secret_key_2: Option<Secret>,
-    /// Key for `continuo keys`, and the personal access token (`tr_pat_…`) of the SDK's command line; made and kept in the data
-    /// directory as `admin.key` if not given.
-    #[arg(
-        id = "keys.admin_key",
-        long = "admin-key",
-        env = "CONTINUO_ADMIN_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub admin_key: Option<Secret>,
-    /// Encrypts secret keys at rest: 32 bytes in base64; made and kept in the data directory if not given.
-    #[arg(
-        id = "keys.master_key",
-        long = "master-key",
-        env = "CONTINUO_MASTER_KEY",
-        hide_env_values = true,
-        value_name = "BASE64"
-    )]
-    pub master_key: Option<Secret>,
-}
-
-/// Section `[create]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CreateLayer {
-    /// Let public tokens create sessions, if they may trigger the task and write the session.
-    #[arg(id = "create.allow_jwt", long = "create-allow-jwt", env = "CONTINUO_CREATE_ALLOW_JWT", value_name = "BOOL")]
-    pub allow_jwt: Option<bool>,
-}
-
-/// Section `[tasks]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TasksLayer {
-    /// Refuse runs of a task that no worker has ever announced, instead of queueing them.
-    #[arg(id = "tasks.strict", long = "tasks-strict", env = "CONTINUO_TASKS_STRICT", value_name = "BOOL")]
-    pub strict: Option<bool>,
-}
-
-/// Section `[worker]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct WorkerLayer {
-    /// Milliseconds a worker's lease lives without a heartbeat: how long a run of a worker that vanished is held.
-    #[arg(id = "worker.lease_ms", long = "worker-lease-ms", env = "CONTINUO_WORKER_LEASE_MS", value_name = "MS")]
-    pub lease_ms: Option<u32>,
-    /// Milliseconds between heartbeats that workers are asked for; at most half a lease.
-    #[arg(
-        id = "worker.heartbeat_ms",
-        long = "worker-heartbeat-ms",
-        env = "CONTINUO_WORKER_HEARTBEAT_MS",
-        value_name = "MS"
-    )]
-    pub heartbeat_ms: Option<u32>,
-    /// Milliseconds a run that handed its session over may go on before it is canceled.
-    #[arg(
-        id = "worker.stop_grace_ms",
-        long = "worker-stop-grace-ms",
-        env = "CONTINUO_WORKER_STOP_GRACE_MS",
-        value_name = "MS"
-    )]
-    pub stop_grace_ms: Option<u32>,
-}
-
-/// Section `[channels]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ChannelsLayer {
-    /// How long named channels keep their records where no writer says, in seconds; 0 is for ever.
-    #[arg(
-        id = "channels.max_age_seconds",
-        long = "channels-max-age-seconds",
-        env = "CONTINUO_CHANNELS_MAX_AGE_SECONDS",
-        value_name = "SECONDS"
-    )]
-    pub max_age_seconds: Option<u64>,
-}
-
-/// Section `[stream]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StreamLayer {
-    /// Milliseconds for which clients that write a channel directly gather records before they send them.
-    #[arg(
-        id = "stream.flush_interval_ms",
-        long = "stream-flush-interval-ms",
-        env = "CONTINUO_STREAM_FLUSH_INTERVAL_MS",
-        value_name = "MS"
-    )]
-    pub flush_interval_ms: Option<u32>,
-    /// How often such clients are told to try again.
-    #[arg(
-        id = "stream.max_retries",
-        long = "stream-max-retries",
-        env = "CONTINUO_STREAM_MAX_RETRIES",
-        value_name = "COUNT"
-    )]
-    pub max_retries: Option<u32>,
-}
-
-/// Section `[channel_log]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ChannelLogLayer {
-    /// Size of a segment file of the channel log, in bytes.
-    #[arg(
-        id = "channel_log.segment_bytes",
-        long = "channel-log-segment-bytes",
-        env = "CONTINUO_CHANNEL_LOG_SEGMENT_BYTES",
-        value_name = "BYTES"
-    )]
-    pub segment_bytes: Option<u64>,
-}
-
-/// Section `[blobs]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BlobsLayer {
-    /// Days a packet, which is a payload or an output too large to travel with its run, is kept after it was last put; 0 keeps it
-    /// for ever. A run that waits longer loses its payload.
-    #[arg(
-        id = "blobs.packet_days",
-        long = "blobs-packet-days",
-        env = "CONTINUO_BLOBS_PACKET_DAYS",
-        value_name = "DAYS"
-    )]
-    pub packet_days: Option<u32>,
-    /// The bucket.
-    #[command(flatten)]
-    pub s3: S3Layer,
-}
-
-/// Section `[blobs.s3]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct S3Layer {
-    /// URL of an S3-compatible store that keeps snapshots and packets, instead of files in the data directory; with the next three.
-    #[arg(
-        id = "blobs.s3.endpoint",
-        long = "blobs-s3-endpoint",
-        env = "CONTINUO_BLOBS_S3_ENDPOINT",
-        value_name = "URL"
-    )]
-    pub endpoint: Option<String>,
-    /// Name of a bucket that is there. It stays private: clients put and get their blobs through this server.
-    #[arg(id = "blobs.s3.bucket", long = "blobs-s3-bucket", env = "CONTINUO_BLOBS_S3_BUCKET", value_name = "NAME")]
-    pub bucket: Option<String>,
-    /// Access key that may list, get, put and delete in the bucket.
-    #[arg(
-        id = "blobs.s3.access_key",
-        long = "blobs-s3-access-key",
-        env = "CONTINUO_BLOBS_S3_ACCESS_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub access_key: Option<Secret>,
-    /// Secret key that belongs to it.
-    #[arg(
-        id = "blobs.s3.secret_key",
-        long = "blobs-s3-secret-key",
-        env = "CONTINUO_BLOBS_S3_SECRET_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub secret_key: Option<Secret>,
-    /// Region of the bucket; us-east-1 if not given.
-    #[arg(id = "blobs.s3.region", long = "blobs-s3-region", env = "CONTINUO_BLOBS_S3_REGION", value_name = "REGION")]
-    pub region: Option<String>,
-    /// Name the bucket in the path, as most stores want it, and not in the host name; true if not given.
-    #[arg(
-        id = "blobs.s3.path_style",
-        long = "blobs-s3-path-style",
-        env = "CONTINUO_BLOBS_S3_PATH_STYLE",
-        value_name = "BOOL"
-    )]
-    pub path_style: Option<bool>,
-    /// What every key in the bucket begins with, for a bucket that others use too.
-    #[arg(id = "blobs.s3.prefix", long = "blobs-s3-prefix", env = "CONTINUO_BLOBS_S3_PREFIX", value_name = "PREFIX")]
-    pub prefix: Option<String>,
-}
-
-/// Section `[log]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogLayer {
-    /// What is logged, for example `info,continuo=debug`.
-    #[arg(id = "log.filter", long = "log", env = "CONTINUO_LOG", value_name = "FILTER")]
-    pub filter: Option<String>,
-    /// How log lines look.
-    #[arg(id = "log.format", long = "log-format", env = "CONTINUO_LOG_FORMAT", value_name = "FORMAT")]
-    pub format: Option<LogFormat>,
-}
-
-/// Section `[demo]`.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DemoLayer {
-    /// Start the demo agent (task `demo-agent`) with the server.
-    #[arg(id = "demo.enabled", long = "demo", env = "CONTINUO_DEMO_ENABLED", value_name = "BOOL")]
-    pub enabled: Option<bool>,
-    /// Milliseconds between two tokens of the demo agent's answers.
-    #[arg(id = "demo.token_ms", long = "demo-token-ms", env = "CONTINUO_DEMO_TOKEN_MS", value_name = "MS")]
-    pub token_ms: Option<u32>,
-    /// Milliseconds the demo agent stays awake for a follow-up before it suspends.
-    #[arg(id = "demo.idle_ms", long = "demo-idle-ms", env = "CONTINUO_DEMO_IDLE_MS", value_name = "MS")]
-    pub idle_ms: Option<u32>,
-}
-
 /// Section `[cluster]`: known so that it can be refused by name.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -352,58 +102,24 @@ impl Layer {
     /// Lays this layer over what is below.
     pub(super) fn apply(self, config: &mut Config) -> Result<(), ConfigError> {
         self.cluster.refuse()?;
-        set(&mut config.listen, self.listen);
-        set(&mut config.data_dir, self.data_dir);
-        set_given(&mut config.public_url, self.public_url.filter(|url| !url.is_empty()));
-        set_given(&mut config.tls.cert, not_empty_path(self.tls.cert));
-        set_given(&mut config.tls.key, not_empty_path(self.tls.key));
-        set(&mut config.replicas, self.replicas);
-        set(&mut config.shutdown_grace_ms, self.shutdown_grace_ms);
-        set(&mut config.message_bytes_max, self.message_bytes_max);
-        set_given(&mut config.keys.dev_secret_key, not_empty(self.keys.dev_secret_key));
-        set_given(&mut config.keys.dev_secret_key_2, not_empty(self.keys.dev_secret_key_2));
-        set_given(&mut config.keys.admin_key, not_empty(self.keys.admin_key));
-        set_given(&mut config.keys.master_key, not_empty(self.keys.master_key));
-        set(&mut config.create.allow_jwt, self.create.allow_jwt);
-        set(&mut config.tasks.strict, self.tasks.strict);
-        set(&mut config.worker.lease_ms, self.worker.lease_ms);
-        set(&mut config.worker.heartbeat_ms, self.worker.heartbeat_ms);
-        set(&mut config.worker.stop_grace_ms, self.worker.stop_grace_ms);
-        set(&mut config.channels.max_age_seconds, self.channels.max_age_seconds);
-        set(&mut config.stream.flush_interval_ms, self.stream.flush_interval_ms);
-        set(&mut config.stream.max_retries, self.stream.max_retries);
-        set(&mut config.channel_log.segment_bytes, self.channel_log.segment_bytes);
-        set(&mut config.blobs.packet_days, self.blobs.packet_days);
-        self.blobs.s3.apply(&mut config.blobs.s3);
-        set(&mut config.log.filter, self.log.filter);
-        set(&mut config.log.format, self.log.format);
-        set(&mut config.demo.enabled, self.demo.enabled);
-        set(&mut config.demo.token_ms, self.demo.token_ms);
-        set(&mut config.demo.idle_ms, self.demo.idle_ms);
+        config.listen.set(self.listen);
+        config.data_dir.set(self.data_dir);
+        config.public_url.set(self.public_url);
+        self.tls.lay_over(&mut config.tls);
+        config.replicas.set(self.replicas);
+        config.shutdown_grace_ms.set(self.shutdown_grace_ms);
+        config.message_bytes_max.set(self.message_bytes_max);
+        self.keys.lay_over(&mut config.keys);
+        self.create.lay_over(&mut config.create);
+        self.tasks.lay_over(&mut config.tasks);
+        self.worker.lay_over(&mut config.worker);
+        self.stream.lay_over(&mut config.stream);
+        self.channel_log.lay_over(&mut config.channel_log);
+        self.channels.lay_over(&mut config.channels);
+        self.blobs.lay_over(&mut config.blobs);
+        self.log.lay_over(&mut config.log);
+        self.demo.lay_over(&mut config.demo);
         Ok(())
-    }
-}
-
-impl S3Layer {
-    /// Where anything is given, all of it is looked at.
-    fn apply(self, slot: &mut Option<S3>) {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let (endpoint, bucket, region) = (given(self.endpoint), given(self.bucket), given(self.region));
-        let (access_key, secret_key) = (not_empty(self.access_key), not_empty(self.secret_key));
-        let prefix = given(self.prefix);
-        let texts = [&endpoint, &bucket, &region, &prefix];
-        let secrets = [&access_key, &secret_key];
-        if texts.iter().all(|t| t.is_none()) && secrets.iter().all(|s| s.is_none()) && self.path_style.is_none() {
-            return;
-        }
-        let s3 = slot.get_or_insert_default();
-        set(&mut s3.endpoint, endpoint);
-        set(&mut s3.bucket, bucket);
-        set(&mut s3.region, region);
-        set(&mut s3.access_key, access_key);
-        set(&mut s3.secret_key, secret_key);
-        set(&mut s3.path_style, self.path_style);
-        set(&mut s3.prefix, prefix);
     }
 }
 
@@ -423,28 +139,6 @@ impl ClusterLayer {
             ))),
         }
     }
-}
-
-fn set<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
-    }
-}
-
-fn set_given<T>(slot: &mut Option<T>, value: Option<T>) {
-    if value.is_some() {
-        *slot = value;
-    }
-}
-
-/// Paths, also the empty one, which clap's own parser refuses.
-pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-/// As [`not_empty`].
-pub(crate) fn not_empty_path(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// An empty variable is one that was not set.
