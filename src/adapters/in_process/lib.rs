@@ -2,12 +2,14 @@
 #![warn(missing_docs)]
 
 mod clock;
+mod followed_clock;
 mod hints;
 mod ids;
 mod leases;
 mod waitpoint_registry;
 
 pub use clock::SystemClock;
+pub use followed_clock::{Answer, FollowedClock};
 pub use hints::NoHints;
 pub use ids::TimeOrderedIds;
 pub use leases::EveryLease;
