@@ -1,6 +1,8 @@
 //! What a failed call looks like over HTTP: one table from the services' reasons to status, body and headers. The texts
 //! and shapes are those that today's clients compare against.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -15,6 +17,8 @@ use tonic_types::StatusExt;
 
 use crate::{fields, json as out, time, validate::Issue};
 
+/// When to ask again where nobody said: the way to the services is cut, which is seldom for long.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -214,9 +218,9 @@ impl Failure {
 
     /// The answer to a refused call.
     pub(crate) fn of(status: &Status, route: Route) -> Self {
-        let details = status.get_error_details();
         let failure = Self::from_table(reason(status), status, route);
-        let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) else { return failure };
+        let is_unavailable = failure.status == StatusCode::SERVICE_UNAVAILABLE;
+        let Some(delay) = retry_delay(status).or(is_unavailable.then_some(RETRY_AFTER)) else { return failure };
         let seconds = i64::try_from(delay.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
         let failure = failure.header(header::RETRY_AFTER, seconds);
         if failure.status != StatusCode::TOO_MANY_REQUESTS {
@@ -447,6 +451,11 @@ pub(crate) fn public_text(status: &Status, reason: ErrorReason) -> &str {
         _worded_by_the_service if is_ours => status.message(),
         _transport => "Service unavailable, please try again.",
     }
+}
+
+/// When the service wants to be asked again, where it said so.
+pub(crate) fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
 }
 
 /// What an error tells beside its reason.

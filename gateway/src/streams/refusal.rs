@@ -12,13 +12,12 @@ use continuo_proto::v1::{ErrorReason, Position};
 use http::{HeaderName, StatusCode, header};
 use serde::Serialize;
 use tonic::Status;
-use tonic_types::StatusExt;
 
 use super::{frame, message::StreamPosition};
 use crate::{
     auth::Unknown,
     body::Unread,
-    error::{self, metadata, public_text},
+    error::{self, RETRY_AFTER, metadata, public_text, retry_delay},
     json,
 };
 
@@ -44,8 +43,9 @@ impl Refusal {
     }
 
     fn of_json(status: StatusCode, body: &impl Serialize) -> Self {
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
         // Texts and numbers: it cannot fail.
-        Self { status, body: serde_json::to_string(body).unwrap_or_default(), retry_after: None }
+        Self { status, body: serde_json::to_string(body).unwrap_or_default(), retry_after }
     }
 
     /// A request that cannot be meant.
@@ -132,8 +132,7 @@ impl Refusal {
             | R::BlobTooLarge
             | R::TranscriptUnreadable => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "other", "Internal Server Error"),
         };
-        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        Self { retry_after, ..refusal }
+        Self { retry_after: retry_delay(status).or(refusal.retry_after), ..refusal }
     }
 
     /// The one key is what clients tell the two conditions apart by.

@@ -213,6 +213,14 @@ async fn what_may_be_tried_again_says_when() {
 }
 
 #[tokio::test]
+async fn a_write_whose_outcome_is_not_known_may_be_tried_again_too() {
+    let mut unknown = details("OUTCOME_UNKNOWN", &[]);
+    unknown.set_retry_info(Some(Duration::from_secs(1)));
+    let answer = refused(IN, Status::with_error_details(Code::Unknown, "said", unknown)).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (500, Some("1")));
+}
+
+#[tokio::test]
 async fn violations_stand_where_the_field_was_sent() {
     let found = async |route, field: &str| {
         let answer = refused(route, violations(&[(field, "is wrong")])).await;
@@ -252,6 +260,7 @@ async fn statuses_that_are_not_the_services() {
     ] {
         let answer = refused(GET, Status::new(code, "10.0.0.7: secret")).await;
         assert_eq!((answer.status, answer.json()), (expected, error(text)), "{code:?}");
+        assert_eq!(answer.header("retry-after"), (expected == 503).then_some("1"), "{code:?}");
     }
     let foreign = ErrorDetails::with_error_info("SESSION_NOT_FOUND", "elsewhere", []);
     assert_eq!(refused(GET, Status::with_error_details(Code::Internal, "x", foreign)).await.status, 500);

@@ -101,6 +101,7 @@ async fn refusals_in_the_protocols_words() {
         peer.refuse(status);
         let answer = call(&peer, "POST", OUT, r#"{"records":[{"body":"b"}]}"#).await;
         assert_eq!((answer.status, answer.json()), expected);
+        assert_eq!(answer.header("retry-after").is_some(), answer.status == 503);
         assert_eq!(session(&peer, frame(0, &input("b"))).await, (vec![], Some(expected)), "the same in a frame");
     }
     for reason in ["PERMISSION_DENIED", "OUT_NEEDS_SECRET_KEY"] {
