@@ -10,6 +10,7 @@ mod m0005_run_relations;
 mod m0006_channel_retention;
 mod m0007_replicas;
 mod m0008_bind_waits;
+mod m0009_homes;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_channel_retention::Migration),
             Box::new(m0007_replicas::Migration),
             Box::new(m0008_bind_waits::Migration),
+            Box::new(m0009_homes::Migration),
         ]
     }
 }

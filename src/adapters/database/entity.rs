@@ -5,6 +5,7 @@ pub(crate) mod api_key;
 pub(crate) mod append_claim;
 pub(crate) mod attempt;
 pub(crate) mod environment;
+pub(crate) mod home;
 pub(crate) mod organization;
 pub(crate) mod project;
 pub(crate) mod registration;

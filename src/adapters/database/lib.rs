@@ -26,6 +26,7 @@ mod database;
 mod entity;
 mod environments;
 mod error;
+mod homes;
 mod list;
 mod locks;
 mod postgres;
@@ -42,11 +43,13 @@ mod session_store;
 mod sessions;
 mod settle;
 mod sqlite;
+mod time;
 mod trigger;
 mod waitpoints;
 mod writer;
 
 pub use database::Database;
+pub use homes::Home;
 pub use postgres::PostgresOptions;
 pub use schema::SchemaStatus;
 pub use writer::WriterStats;
@@ -69,6 +72,8 @@ extern crate self as continuo_database;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod homes_tests;
 #[cfg(test)]
 mod round_trips;
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! How the schema stands to this release, and the way up.
 
 use crate::error::{damaged, failed};
+use crate::{Database, sqlite};
 use continuo_domain::{Result, Violation};
 use continuo_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The table in which migrations note themselves.
 const TABLE: &str = "seaql_migrations";
@@ -80,4 +82,18 @@ pub(crate) async fn migrate_alone(connection: &DatabaseConnection) -> Result<()>
     connection.execute_unprepared(&lock).await.map_err(failed)?;
     refuse_if_ahead(connection).await?;
     migrate(connection).await
+}
+
+impl Database {
+    /// How the schema of a SQLite file stands, without a change to it. A file that is not there is empty.
+    pub async fn schema_of_file(path: &Path) -> Result<SchemaStatus> {
+        if !path.exists() {
+            return Ok(SchemaStatus::Empty);
+        }
+        let readers = sqlite::readers(path);
+        let status = status(&readers).await;
+        // It was read only: nothing can be left undone.
+        let _ = readers.close().await;
+        status
+    }
 }

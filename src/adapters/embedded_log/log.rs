@@ -197,7 +197,8 @@ fn lock(dir: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(failure::unavailable(format!(
-            "the channel log in {} is in use by another process; a log belongs to one process at a time",
+            "the channel log in {} is in use by another process, and a log belongs to one at a time: stop that one, or give this \
+             one another directory",
             dir.display()
         ))),
         Err(std::fs::TryLockError::Error(e)) => Err(failure::file("lock", &path)(e)),
