@@ -1,6 +1,6 @@
 //! Channels as S2 streams: one stream per channel, named as the channel is, in the basin that the session's row names.
 //!
-//! * `options`, `names`, `log`: how it is opened, what basins are called, what it remembers. Everything remembered is bounded
+//! * `options`, `names`, `log`, `reach`: how it is opened, what basins are called, what it remembers. Everything remembered is bounded
 //!   and may be forgotten at any time.
 //! * `stream`, `provision`, `known`, `refusal`, `record`: one stream; requests to S2, what their answers mean, records with a mark.
 //! * `append`, `doubt`, `debts`: exactly once, as below.
@@ -78,6 +78,7 @@ mod log;
 mod names;
 mod options;
 mod provision;
+mod reach;
 mod record;
 mod refusal;
 mod remembered;
