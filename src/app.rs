@@ -1,9 +1,13 @@
 //! The composition root: only what is under here knows both ports and adapters.
 
 mod data_dir;
+mod migrate;
 mod node;
+mod parts;
+mod readiness;
 mod walkthrough;
 
+pub use migrate::{Schema, migrate_up, schema};
 pub use node::Node;
 
 use crate::config::Config;
@@ -52,7 +56,7 @@ pub async fn gateway(config: Config, upstream: String, ca_pem: Option<String>) -
     say(&format!("listening on {}\n", port.url()))?;
     let tasks = Tasks::new(CancellationToken::new());
     let rest = continuo_gateway::router(upstream.clone(), upstream, node::gateway_options(&config, tasks.stopping()));
-    let router = server::one_port(rest, axum::Router::new(), tasks.stopping());
+    let router = server::one_port(rest, axum::Router::new(), server::Readiness::new(tasks.stopping().clone()));
     tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
     node::stop_signal(tasks.stopping()).await;
     tasks.stop(config.shutdown_grace()).await;

@@ -8,6 +8,7 @@ mod duration;
 mod failure;
 mod json;
 mod keys;
+mod migrate;
 mod output;
 mod server;
 mod sessions;
@@ -41,8 +42,11 @@ enum Command {
     Serve(server::ServerArgs),
     /// Start the HTTP gateway alone, in front of a server elsewhere.
     Gateway(server::GatewayArgs),
-    /// Print the effective settings as TOML, secrets hidden.
+    /// Print which engine serves what, and the effective settings as TOML, secrets hidden.
     Config(server::ConfigArgs),
+    /// Look at the schema of the database, or bring it up to date.
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Create, list, read, write and close sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
@@ -87,6 +91,7 @@ async fn execute(command: Command, output: Output) -> anyhow::Result<()> {
             crate::app::gateway(args.settings.load(Mode::Serve)?, args.upstream, args.trust.read()?).await
         }
         Command::Config(args) => server::print_config(args, output),
+        Command::Migrate(command) => migrate::execute(command, output).await,
         Command::Sessions(command) => sessions::execute(command, output).await,
         Command::Keys(command) => keys::execute(command, output).await,
         Command::Tokens(command) => tokens::execute(command, output).await,
@@ -101,4 +106,5 @@ fn command() -> Clap {
         .mut_subcommand("serve", serve)
         .mut_subcommand("gateway", serve)
         .mut_subcommand("config", serve)
+        .mut_subcommand("migrate", |command| command.mut_subcommands(serve))
 }

@@ -3,7 +3,9 @@
 //! Four layers, the first that says something wins: flags, `CONTINUO_*` environment variables, a TOML file, defaults. Flags
 //! and environment are one [`Layer`], filled by clap; the file is another one of the same shape.
 
+mod cluster;
 mod layer;
+mod profile;
 mod secret;
 mod section;
 mod sections;
@@ -19,8 +21,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+pub use self::cluster::{BASIN_PREFIX_CHARS_MAX, Database, REDIS_PREFIX_CHARS_MAX, Redis, S2};
 pub use self::layer::Layer;
-pub use self::secret::Secret;
+pub use self::secret::{Secret, SecretUrl};
 pub(crate) use self::section::{not_empty_path, path};
 
 const MIB: u64 = 1 << 20;
@@ -37,6 +40,9 @@ pub enum Mode {
 /// The effective settings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Config {
+    /// What it is for.
+    #[serde(skip)]
+    pub mode: Mode,
     /// Where the one port is.
     pub listen: SocketAddr,
     /// Everything the embedded stores keep.
@@ -54,6 +60,12 @@ pub struct Config {
     pub message_bytes_max: u64,
     /// Keys that are given rather than made.
     pub keys: Keys,
+    /// Where sessions and runs are.
+    pub database: Database,
+    /// What carries hints between replicas.
+    pub redis: Redis,
+    /// Where the records of channels are.
+    pub s2: S2,
     /// Creation of sessions.
     pub create: Create,
     /// Tasks.
@@ -213,6 +225,7 @@ impl Config {
     /// What holds where no layer says anything.
     pub fn defaults(mode: Mode) -> Self {
         Self {
+            mode,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("./continuo-data"),
             public_url: None,
@@ -221,6 +234,9 @@ impl Config {
             shutdown_grace_ms: 10_000,
             message_bytes_max: 8 * MIB,
             keys: Keys::default(),
+            database: Database::default(),
+            redis: Redis::default(),
+            s2: S2::default(),
             create: Create { allow_jwt: false },
             tasks: Tasks { strict: false },
             worker: Worker { lease_ms: 15_000, heartbeat_ms: 5_000, stop_grace_ms: 30_000 },
@@ -236,8 +252,15 @@ impl Config {
         }
     }
 
-    /// Lays flags and environment over the file, if there is one, over the defaults; refuses what cannot work.
+    /// As [`Self::layered`]; refuses what cannot work.
     pub fn load(mode: Mode, flags: Layer, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let config = Self::layered(mode, flags, file)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Lays flags and environment over the file, if there is one, over the defaults.
+    pub fn layered(mode: Mode, flags: Layer, file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut config = Self::defaults(mode);
         if let Some(path) = file {
             let unreadable = |error| ConfigError(format!("cannot read {}: {error}", path.display()));
@@ -246,7 +269,6 @@ impl Config {
             Layer::from_toml(&text).and_then(|layer| layer.apply(&mut config)).map_err(wrong)?;
         }
         flags.apply(&mut config)?;
-        config.check()?;
         Ok(config)
     }
 
@@ -271,15 +293,9 @@ impl Config {
         Duration::from_millis(self.shutdown_grace_ms.into())
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses what cannot work, in one sentence with what to set.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |text: String| Err(ConfigError(text));
-        if self.replicas != 1 {
-            return refuse(format!(
-                "replicas is {}, but this version has the embedded profile only, which is one process on one data \
-                 directory: set CONTINUO_REPLICAS to 1 or leave it out",
-                self.replicas
-            ));
-        }
         if self.worker.heartbeat_ms == 0 || self.worker.heartbeat_ms > self.worker.lease_ms / 2 {
             return refuse(format!(
                 "worker.heartbeat_ms is {}: it must be above 0 and at most half of worker.lease_ms, which is {}, so that \
@@ -310,6 +326,10 @@ impl Config {
             return refuse("public_url must begin with http:// or https://".to_owned());
         }
         self.blobs.s3.as_ref().map_or(Ok(()), S3::check)?;
+        self.database.check()?;
+        self.redis.check()?;
+        self.s2.check()?;
+        self.check_replicas()?;
         let is_key = |key: &Secret| BASE64.decode(key.expose()).is_ok_and(|bytes| bytes.len() == 32);
         if !self.keys.master_key.iter().all(is_key) {
             return refuse("the master key must be 32 bytes in base64, as from `openssl rand -base64 32`".to_owned());

@@ -4,9 +4,11 @@
 //! while streams are open.
 
 mod in_process;
+mod readiness;
 mod tls;
 
 pub use self::in_process::InProcess;
+pub use self::readiness::Readiness;
 
 use crate::config::Config;
 use crate::tasks::Tasks;
@@ -24,7 +26,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, error, warn};
 
@@ -65,11 +66,8 @@ impl Port {
 }
 
 /// The two surfaces and the probes behind one set of layers. What neither knows is answered in the caller's own protocol.
-pub fn one_port(rest: Router, grpc: Router, stopping: &CancellationToken) -> Router {
-    let stopping = stopping.clone();
-    let ready = move || async move {
-        if stopping.is_cancelled() { (StatusCode::SERVICE_UNAVAILABLE, "stopping") } else { (StatusCode::OK, "ready") }
-    };
+pub fn one_port(rest: Router, grpc: Router, readiness: Readiness) -> Router {
+    let ready = async move || (&readiness).into_response();
     let probes = Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready));
     rest.merge(grpc).merge(probes).fallback(not_found).layer(CatchPanicLayer::custom(after_panic))
 }

@@ -6,7 +6,7 @@ use clap::{Args, Command, ValueEnum};
 
 use super::output::Output;
 use super::trust::Trust;
-use crate::config::{Config, ConfigError, Layer, Mode};
+use crate::config::{Config, ConfigError, Layer, Mode, not_empty_path};
 
 /// Settings of a server. A flag wins over its environment variable, that one over the file, and the file over the default.
 #[derive(Debug, Args)]
@@ -20,7 +20,14 @@ pub(super) struct SettingsArgs {
 
 impl SettingsArgs {
     pub(super) fn load(self, mode: Mode) -> Result<Config, ConfigError> {
-        Config::load(mode, self.layer, self.config.as_deref().filter(|path| !path.as_os_str().is_empty()))
+        Config::load(mode, self.layer, not_empty_path(self.config).as_deref())
+    }
+
+    /// For what needs the database only: whoever migrates need not know the keys.
+    pub(super) fn load_for_migration(self) -> Result<Config, ConfigError> {
+        let config = Config::layered(Mode::Serve, self.layer, not_empty_path(self.config).as_deref())?;
+        config.database.check()?;
+        Ok(config)
     }
 }
 
@@ -61,7 +68,12 @@ pub(super) fn print_config(args: ConfigArgs, output: Output) -> anyhow::Result<(
         For::Dev => Mode::Dev,
         For::Serve => Mode::Serve,
     };
-    output.line(toml::to_string(&args.settings.load(mode)?)?.trim_end())
+    let config = args.settings.load(mode)?;
+    for (part, engine) in config.profile() {
+        output.line(&format!("# {part:<18} {engine}"))?;
+    }
+    output.line("")?;
+    output.line(toml::to_string(&config)?.trim_end())
 }
 
 /// Adds to each setting's help what holds without it. The id of an argument is its path in the settings.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::section::{Section, Setting};
 use super::sections::*;
-use super::{Config, ConfigError, Secret};
+use super::{Config, ConfigError, SecretUrl};
 
 /// Settings as flags and environment give them, or a TOML file. The id of an argument is its path in the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -18,7 +18,8 @@ pub struct Layer {
     /// Address of the one port for REST, SSE, gRPC, gRPC-Web and the console.
     #[arg(id = "listen", long, env = "CONTINUO_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Directory of the embedded stores; made if it is not there.
+    /// Directory of the embedded stores; made if it is not there. Where Postgres, S2 and a bucket serve everything, only drafts of
+    /// uploads lie in it.
     #[arg(id = "data_dir", long = "data-dir", env = "CONTINUO_DATA_DIR", value_name = "DIRECTORY")]
     pub data_dir: Option<PathBuf>,
     /// URL under which clients reach the server, if it is not http:// (with TLS https://) and the address it listens on.
@@ -27,7 +28,8 @@ pub struct Layer {
     /// TLS.
     #[command(flatten)]
     pub tls: TlsLayer,
-    /// Processes that serve the same data. The embedded profile has one.
+    /// Processes that serve the same data. More than one need Postgres, S2, a bucket for blobs, and the keys given; what is missing
+    /// is refused.
     #[arg(id = "replicas", long, env = "CONTINUO_REPLICAS", value_name = "COUNT")]
     pub replicas: Option<u32>,
     /// Milliseconds that calls and runs may go on after a stop began.
@@ -44,6 +46,15 @@ pub struct Layer {
     /// Given keys.
     #[command(flatten)]
     pub keys: KeysLayer,
+    /// Where sessions and runs are.
+    #[command(flatten)]
+    pub database: DatabaseLayer,
+    /// What carries hints.
+    #[command(flatten)]
+    pub redis: RedisLayer,
+    /// Where records are.
+    #[command(flatten)]
+    pub s2: S2Layer,
     /// Creation of sessions.
     #[command(flatten)]
     pub create: CreateLayer,
@@ -79,18 +90,9 @@ pub struct Layer {
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterLayer {
-    /// Postgres.
-    #[arg(id = "cluster.database_url", long = "database-url", env = "CONTINUO_DATABASE_URL", hide = true)]
-    pub database_url: Option<Secret>,
-    /// Redis.
-    #[arg(id = "cluster.redis_url", long = "redis-url", env = "CONTINUO_REDIS_URL", hide = true)]
-    pub redis_url: Option<Secret>,
     /// ClickHouse.
     #[arg(id = "cluster.clickhouse_url", long = "clickhouse-url", env = "CONTINUO_CLICKHOUSE_URL", hide = true)]
-    pub clickhouse_url: Option<Secret>,
-    /// S2.
-    #[arg(id = "cluster.s2_endpoint", long = "s2-endpoint", env = "CONTINUO_S2_ENDPOINT", hide = true)]
-    pub s2_endpoint: Option<Secret>,
+    pub clickhouse_url: Option<SecretUrl>,
 }
 
 impl Layer {
@@ -110,6 +112,9 @@ impl Layer {
         config.shutdown_grace_ms.set(self.shutdown_grace_ms);
         config.message_bytes_max.set(self.message_bytes_max);
         self.keys.lay_over(&mut config.keys);
+        self.database.lay_over(&mut config.database);
+        self.redis.lay_over(&mut config.redis);
+        self.s2.lay_over(&mut config.s2);
         self.create.lay_over(&mut config.create);
         self.tasks.lay_over(&mut config.tasks);
         self.worker.lay_over(&mut config.worker);
@@ -125,23 +130,13 @@ impl Layer {
 
 impl ClusterLayer {
     fn refuse(self) -> Result<(), ConfigError> {
-        let given = [
-            ("CONTINUO_DATABASE_URL", self.database_url),
-            ("CONTINUO_REDIS_URL", self.redis_url),
-            ("CONTINUO_CLICKHOUSE_URL", self.clickhouse_url),
-            ("CONTINUO_S2_ENDPOINT", self.s2_endpoint),
-        ];
-        match given.into_iter().find(|(_, url)| not_empty(url.clone()).is_some()) {
+        match self.clickhouse_url.filter(|url| !url.expose().is_empty()) {
             None => Ok(()),
-            Some((name, _)) => Err(ConfigError(format!(
-                "{name} is set, but this version has the embedded profile only (SQLite and its own log in the data \
-                 directory): unset {name}"
-            ))),
+            Some(_) => Err(ConfigError(
+                "CONTINUO_CLICKHOUSE_URL is set, but this version lists sessions from the database only: unset \
+                 CONTINUO_CLICKHOUSE_URL"
+                    .to_owned(),
+            )),
         }
     }
-}
-
-/// An empty variable is one that was not set.
-fn not_empty(secret: Option<Secret>) -> Option<Secret> {
-    secret.filter(|secret| !secret.expose().is_empty())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{LogFormat, Secret};
+use super::{LogFormat, Secret, SecretUrl};
 
 /// Settings of one part, where each may be left out.
 pub(super) trait Section {
@@ -96,6 +96,12 @@ impl Value for String {
 }
 
 impl Value for Secret {
+    fn is_empty(&self) -> bool {
+        self.expose().is_empty()
+    }
+}
+
+impl Value for SecretUrl {
     fn is_empty(&self) -> bool {
         self.expose().is_empty()
     }

@@ -1,12 +1,10 @@
 //! The sections of a layer: a line for each setting, with its comment as its manual.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Deserialize;
 
 use super::section::{Section, Setting, path, section};
-use super::{Blobs, ChannelLog, Channels, Create, Demo, Keys, Log, LogFormat, S3, Secret, Stream, Tasks, Tls, Worker};
+use super::*;
 
 section! { TlsLayer for Tls in "tls",
     /// PEM file with the server's certificate, then those between it and its authority. With it and its key the port speaks
@@ -17,7 +15,8 @@ section! { TlsLayer for Tls in "tls",
 }
 
 section! { KeysLayer for Keys in "keys",
-    /// Secret key of the development environment; made and kept if not given. Better in the environment than as a flag, which
+    /// Secret key of the development environment. If not given, `dev` and a server on SQLite make one and keep it in the database;
+    /// a server on Postgres leaves the environments as they are. Better in the environment than as a flag, which
     /// every user of the machine can see; that goes for all keys.
     dev_secret_key: Secret = "dev-secret-key", "CONTINUO_DEV_SECRET_KEY", "KEY", hide_env_values = true;
     /// Secret key of a second development environment, which is made if this is given.
@@ -25,8 +24,34 @@ section! { KeysLayer for Keys in "keys",
     /// Key for `continuo keys`, and the personal access token (`tr_pat_…`) of the SDK's command line; made and kept in the data
     /// directory as `admin.key` if not given.
     admin_key: Secret = "admin-key", "CONTINUO_ADMIN_KEY", "KEY", hide_env_values = true;
-    /// Encrypts secret keys at rest: 32 bytes in base64; made and kept in the data directory if not given.
+    /// Encrypts secret keys at rest: 32 bytes in base64; made and kept in the data directory if not given. With Postgres it has
+    /// to be given, as the admin key has.
     master_key: Secret = "master-key", "CONTINUO_MASTER_KEY", "BASE64", hide_env_values = true;
+}
+
+section! { DatabaseLayer for Database in "database",
+    /// Postgres (`postgres://user:password@host/database`), instead of SQLite in the data directory. Its schema is brought up to
+    /// date by `continuo migrate up`. The master key and the admin key then have to be given, the same on every replica.
+    url: SecretUrl = "database-url", "CONTINUO_DATABASE_URL", "URL", hide_env_values = true;
+    /// Connections to Postgres, at most. All replicas together have to stay below what it grants.
+    pool_max: u32 = "database-pool-max", "CONTINUO_DATABASE_POOL_MAX", "COUNT";
+}
+
+section! { RedisLayer for Redis in "redis",
+    /// Redis (`redis://` or `rediss://`) for hints, waits and leases between replicas; without it Postgres carries hints. Nothing
+    /// is kept in it that cannot be lost.
+    url: SecretUrl = "redis-url", "CONTINUO_REDIS_URL", "URL", hide_env_values = true;
+    /// What every key and channel in Redis begins with; the same on every replica.
+    prefix: String = "redis-prefix", "CONTINUO_REDIS_PREFIX", "PREFIX";
+}
+
+section! { S2Layer for S2 in "s2",
+    /// S2 for the records of channels, instead of the embedded log: `cloud`, or the URL of an S2-compatible server such as s2-lite.
+    endpoint: String = "s2-endpoint", "CONTINUO_S2_ENDPOINT", "URL";
+    /// Access token of S2, which may make and use the basins; it never leaves the server.
+    access_token: Secret = "s2-access-token", "CONTINUO_S2_ACCESS_TOKEN", "TOKEN", hide_env_values = true;
+    /// What the names of basins begin with, of which each organization has one; the same for the life of the database.
+    basin_prefix: String = "s2-basin-prefix", "CONTINUO_S2_BASIN_PREFIX", "PREFIX";
 }
 
 section! { CreateLayer for Create in "create",

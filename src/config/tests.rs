@@ -42,7 +42,9 @@ fn every_option_has_help_and_a_variable_of_ours() {
         assert!(arg.get_help().is_some(), "{}", arg.get_id());
         let env = arg.get_env().unwrap_or_else(|| panic!("{}", arg.get_id())).to_string_lossy().into_owned();
         assert!(env.starts_with("CONTINUO_"), "{env}");
-        assert!(!arg.get_id().as_str().contains("key") || arg.is_hide_env_values_set(), "{env} would be shown");
+        let is_secret = ["key", "token", "database.url", "redis.url", "clickhouse"];
+        let is_secret = is_secret.iter().any(|name| arg.get_id().as_str().contains(name)) && !env.ends_with("_MS");
+        assert!(!is_secret || arg.is_hide_env_values_set() || arg.is_hide_set(), "{env} would be shown");
     }
 }
 
@@ -60,14 +62,86 @@ fn an_unknown_key_is_refused_by_name() {
     assert!(error.contains("unknown field `lease`") && error.contains("lease_ms"), "{error}");
 }
 
+/// Every setting a replica of several needs.
+const CLUSTER: [(&str, &str); 9] = [
+    ("--replicas", "3"),
+    ("--database-url", "postgres://u:hush@db:5432/continuo"),
+    ("--s2-endpoint", "http://s2:8080"),
+    ("--blobs-s3-endpoint", "http://minio:9000"),
+    ("--blobs-s3-bucket", "b"),
+    ("--blobs-s3-access-key", "who"),
+    ("--blobs-s3-secret-key", "hush"),
+    ("--master-key", "aGVyZSBhcmUgdGhpcnR5LXR3byBieXRlcyBvZiBrZXk="),
+    ("--admin-key", "tr_pat_hush"),
+];
+
+/// All of them but those whose flag begins with `without`.
+fn cluster_without(without: &str) -> Vec<&'static str> {
+    CLUSTER.iter().filter(|(flag, _)| !flag.starts_with(without)).flat_map(|(flag, value)| [*flag, *value]).collect()
+}
+
 #[test]
-fn the_cluster_profile_is_refused_with_the_variable_to_unset() {
-    assert!(refusal(&["--database-url", "postgres://u:p@h/d"]).ends_with("unset CONTINUO_DATABASE_URL"));
-    assert!(!refusal(&["--redis-url", "redis://:p@h"]).contains(":p@"));
-    assert!(refusal(&["--clickhouse-url", "x"]).contains("embedded profile only"));
-    assert!(refusal(&["--s2-endpoint", "x"]).ends_with("unset CONTINUO_S2_ENDPOINT"));
-    assert!(refusal(&["--replicas", "3"]).contains("CONTINUO_REPLICAS"));
-    assert!(Config::load(Mode::Serve, flags(&["--database-url", ""]), None).is_ok(), "empty is not set");
+fn several_replicas_need_engines_that_all_of_them_reach_and_keys_that_all_of_them_know() {
+    assert!(Config::load(Mode::Serve, flags(&cluster_without("none")), None).is_ok());
+    for (without, remedy) in [
+        ("--database-url", "set CONTINUO_DATABASE_URL to one Postgres"),
+        ("--s2-endpoint", "set CONTINUO_S2_ENDPOINT to one S2"),
+        ("--blobs-s3", "set CONTINUO_BLOBS_S3_ENDPOINT and its siblings"),
+        ("--master-key", "set CONTINUO_MASTER_KEY"),
+        ("--admin-key", "set CONTINUO_ADMIN_KEY"),
+    ] {
+        let refusal = refusal(&cluster_without(without));
+        assert!(refusal.contains(remedy) && !refusal.contains("hush"), "{refusal}");
+    }
+    assert!(refusal(&["--replicas", "0"]).contains("at least 1"));
+}
+
+#[test]
+fn one_process_may_have_any_part_from_elsewhere() {
+    for alone in [vec!["--redis-url", "rediss://h"], vec!["--s2-endpoint", "http://h"]] {
+        assert!(Config::load(Mode::Serve, flags(&alone), None).is_ok(), "{alone:?}");
+    }
+    let postgres = ["--database-url", "postgres://u:hush@h/d"];
+    assert!(refusal(&postgres).contains("set CONTINUO_MASTER_KEY"), "its secrets are not this machine's");
+    let given: Vec<_> = CLUSTER[7..].iter().flat_map(|(flag, value)| [*flag, *value]).collect();
+    assert!(Config::load(Mode::Serve, flags(&[&postgres[..], &given].concat()), None).is_ok());
+    assert!(
+        Config::load(Mode::Serve, flags(&["--database-url", "", "--redis-url", ""]), None).is_ok(),
+        "empty is not set"
+    );
+}
+
+#[test]
+fn addresses_of_something_else_are_refused() {
+    for (args, remedy) in [
+        (vec!["--database-url", "mysql://u:hush@h/d"], "database.url must begin with postgres://"),
+        (vec!["--database-pool-max", "1"], "at least 2"),
+        (vec!["--redis-url", "http://u:hush@h"], "redis.url must begin with redis:// or rediss://"),
+        (vec!["--redis-prefix", "a b"], "redis.prefix"),
+        (vec!["--s2-endpoint", "h:80"], "or be the word cloud"),
+        (vec!["--s2-endpoint", "http://u:hush@h"], "CONTINUO_S2_ACCESS_TOKEN"),
+        (vec!["--s2-endpoint", "cloud"], "set CONTINUO_S2_ACCESS_TOKEN"),
+        (vec!["--s2-endpoint", "http://h", "--s2-basin-prefix", "Big"], "s2.basin_prefix"),
+        (vec!["--clickhouse-url", "http://u:hush@h"], "unset CONTINUO_CLICKHOUSE_URL"),
+    ] {
+        let refusal = refusal(&args);
+        assert!(refusal.contains(remedy) && !refusal.contains("hush"), "{refusal}");
+    }
+}
+
+#[test]
+fn the_profile_says_which_engine_serves_what() {
+    let words = |args: &[&str]| {
+        let config = Config::load(Mode::Serve, flags(args), None).unwrap();
+        config.profile().into_iter().map(|(part, engine)| format!("{part}: {engine}")).collect::<Vec<_>>().join("\n")
+    };
+    let alone = words(&[]);
+    assert!(alone.contains("runs: SQLite") && alone.contains("leases: in this process"), "{alone}");
+    let cluster = words(&cluster_without("none"));
+    assert!(cluster.contains("runs: Postgres, postgres://(hidden)@db:5432/continuo"), "{cluster}");
+    assert!(cluster.contains("S2, http://s2:8080") && cluster.contains("LISTEN/NOTIFY"), "{cluster}");
+    assert!(cluster.contains("bucket b at http://minio:9000") && cluster.contains("time: the database's"), "{cluster}");
+    assert!(words(&["--redis-url", "redis://:hush@h"]).contains("leases: Redis, redis://(hidden)@h"));
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn only_the_composition_root_joins_ports_and_adapters() {
         "continuo_in_process",
         "continuo_postgres_hints",
         "continuo_redis",
+        "continuo_s2_log",
     ];
     for file in ["server.rs", "tasks.rs", "telemetry.rs", "config.rs", "demo_agent.rs", "cli.rs"] {
         let text = fs::read_to_string(source.join(file)).unwrap();

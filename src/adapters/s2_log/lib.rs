@@ -1,7 +1,7 @@
 //! Channels as S2 streams: one stream per channel, named as the channel is, in the basin that the session's row names.
 //!
-//! * `options`, `names`, `log`, `reach`: how it is opened, what basins are called, what it remembers. Everything remembered is bounded
-//!   and may be forgotten at any time.
+//! * `options`, `names`, `log`, `reach`: how it is opened, what basins are called, what it remembers. Everything remembered is
+//!   bounded and may be forgotten at any time.
 //! * `stream`, `provision`, `known`, `refusal`, `record`: one stream; requests to S2, what their answers mean, records with a mark.
 //! * `append`, `doubt`, `debts`: exactly once, as below.
 //! * `follower`, `live`: one reading of a stream's end for all followers in this process, and pages for who is behind.

@@ -1,7 +1,10 @@
 //! A real node in this process, on a free port and a directory of its own, and clients of it.
 
 pub(crate) mod http;
+pub(crate) mod postgres;
 pub(crate) mod process;
+#[path = "../../support/proxy.rs"]
+pub(crate) mod proxy;
 pub(crate) mod rest;
 pub(crate) mod routes;
 pub(crate) mod s3_server;
@@ -67,6 +70,14 @@ impl TestNode {
         change(self.dir.path()).await;
         let node = Node::start(config(self.dir.path(), |_| {})).await.unwrap();
         (self.url, self.node) = (node.url().to_owned(), Some(node));
+    }
+
+    /// As `restart_after`, for a node that does not start again: what its operator is told.
+    pub(crate) async fn refused_after(&mut self, change: impl AsyncFnOnce(&Path)) -> String {
+        self.node.take().unwrap().stop().await.unwrap();
+        change(self.dir.path()).await;
+        let refused = Node::start(config(self.dir.path(), |_| {})).await.err().expect("it started");
+        format!("{refused:#}")
     }
 
     /// The data directory.
