@@ -8,7 +8,7 @@ mod readiness;
 mod walkthrough;
 
 pub use migrate::{Schema, migrate_up, schema};
-pub use node::Node;
+pub use node::{Node, StopSignals};
 
 use crate::config::Config;
 use crate::{demo_agent, server, tasks::Tasks, telemetry};
@@ -20,15 +20,17 @@ use tracing::info;
 /// Runs a node until it is asked to stop.
 pub async fn serve(config: Config) -> Result<()> {
     telemetry::start(&config.log)?;
+    let mut signals = StopSignals::listen()?;
     let node = Node::start(config).await?;
     say(&format!("listening on {}\n", node.url()))?;
-    node.stopped().await;
+    node.stopped(&mut signals).await;
     node.stop().await
 }
 
 /// Runs a node with the demo agent beside it, and says what to try.
 pub async fn dev(config: Config) -> Result<()> {
     telemetry::start(&config.log)?;
+    let mut signals = StopSignals::listen()?;
     let (demo, tls) = (config.demo.clone(), config.tls.clone());
     let node = Node::start(config).await?;
     let (url, key) = (node.url(), node.dev_key().await?);
@@ -38,7 +40,7 @@ pub async fn dev(config: Config) -> Result<()> {
         let options = demo_agent::DemoOptions::from(&demo);
         tokio::spawn(demo_agent::run(node.in_process(), key, options, leaving.clone()))
     });
-    node.stopped().await;
+    node.stopped(&mut signals).await;
     // The agent is a client: it says goodbye before the server goes.
     leaving.cancel();
     if let Some(agent) = agent {
@@ -50,6 +52,7 @@ pub async fn dev(config: Config) -> Result<()> {
 /// Runs the HTTP gateway alone, on the services of another process.
 pub async fn gateway(config: Config, upstream: String, ca_pem: Option<String>) -> Result<()> {
     telemetry::start(&config.log)?;
+    let mut signals = StopSignals::listen()?;
     let message_bytes_max = config.message_bytes_max();
     let upstream = continuo_gateway::upstream::Upstream::new(upstream, ca_pem.as_deref(), message_bytes_max)?;
     let port = server::Port::bind(&config).await?;
@@ -58,7 +61,7 @@ pub async fn gateway(config: Config, upstream: String, ca_pem: Option<String>) -
     let rest = continuo_gateway::router(upstream.clone(), upstream, node::gateway_options(&config, tasks.stopping()));
     let router = server::one_port(rest, axum::Router::new(), server::Readiness::new(tasks.stopping().clone()));
     tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));
-    node::stop_signal(tasks.stopping()).await;
+    signals.received(tasks.stopping()).await;
     tasks.stop(config.shutdown_grace()).await;
     Ok(())
 }

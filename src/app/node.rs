@@ -9,6 +9,7 @@ use anyhow::Result;
 use continuo_grpc::{Admin, Limits, Services};
 use continuo_usecases::{Blobs, Core};
 use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -72,8 +73,8 @@ impl Node {
     }
 
     /// Ends when something stops the node: a signal, or a part that failed.
-    pub async fn stopped(&self) {
-        stop_signal(self.tasks.stopping()).await;
+    pub async fn stopped(&self, signals: &mut StopSignals) {
+        signals.received(self.tasks.stopping()).await;
     }
 
     /// Stops every part. Streams get their last word; what was acknowledged is on disk already.
@@ -90,18 +91,26 @@ impl Node {
     }
 }
 
-/// Ends with a signal to stop, or when the node is stopping already.
-pub(super) async fn stop_signal(stopping: &CancellationToken) {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+/// The signals to stop. Heard from the moment this is made, so it is made before anybody is told that the process is up: one
+/// that comes earlier than the wait for it ends the process in order all the same.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Begins to listen.
+    pub fn listen() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Ends with a signal, or when the node is stopping already.
+    pub(super) async fn received(&mut self, stopping: &CancellationToken) {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            _ = self.terminate.recv() => info!("asked to stop"),
+            _ = self.interrupt.recv() => info!("asked to stop"),
         }
-    };
-    tokio::select! {
-        () = stopping.cancelled() => {}
-        () = terminated => info!("asked to stop"),
-        _ = tokio::signal::ctrl_c() => info!("asked to stop"),
     }
 }
 
