@@ -7,43 +7,49 @@ use continuo_domain::run::RunCommand;
 use continuo_domain::waitpoint::{Completion, Waitpoint, WaitpointKind};
 use continuo_domain::{Result, Timestamp};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 /// Longest sleep of the clock loop.
-const CLOCK_MS_MAX: u64 = 1_000;
+const CLOCK_MAX: Duration = Duration::from_secs(1);
 /// Shortest time between a round and one that a hint asks for: where much happens, one round is for all of it.
-const CLOCK_MS_MIN: u64 = 5;
+const CLOCK_MIN: Duration = Duration::from_millis(5);
 
 impl Core {
     /// Moves everything that is due by the clock: leases, time limits, delays, retries, timeouts of waits. One replica does
     /// this for all; each wakes its own workers for what has become available meanwhile. Runs until stopping.
     pub async fn run_clock(self) {
         let mut turn = Turn::of("clock", &*self.ports.leases);
+        // When workers look at their queues again. A change of the timers, which every heartbeat is, never puts it off.
+        let mut look_at = Instant::now() + CLOCK_MAX;
+        let mut due = None;
         while !self.stopping.is_cancelled() {
             let is_ours = turn.is_ours().await;
             self.signals.clock_is_here(is_ours);
-            let sleep_ms = if is_ours { turn.work(self.round_of_clock()).await } else { CLOCK_MS_MAX };
+            let now = self.now();
+            if Instant::now() >= look_at || due.is_some_and(|due| due <= now) {
+                self.signals.work_due();
+                look_at = Instant::now() + CLOCK_MAX;
+            }
+            due = if is_ours { turn.work(self.round_of_clock(now)).await } else { None };
+            if let Some(due) = due {
+                look_at = look_at.min(Instant::now() + Duration::from_millis(due.ms_since(now).max(1)));
+            }
             tokio::select! {
                 () = self.stopping.cancelled() => {}
-                () = self.signals.next_timer_change(), if is_ours => sleep(Duration::from_millis(CLOCK_MS_MIN)).await,
-                () = sleep(Duration::from_millis(sleep_ms)) => self.signals.work_due(),
+                () = self.signals.next_timer_change(), if is_ours => sleep(CLOCK_MIN).await,
+                () = sleep_until(look_at) => {}
             }
         }
         self.ports.leases.release_all().await;
     }
 
-    /// Says how long there is nothing to do after it, in milliseconds.
-    async fn round_of_clock(&self) -> u64 {
-        let now = self.now();
-        match self.tick(now).await {
-            Ok(Some(next)) => next.ms_since(now).clamp(1, CLOCK_MS_MAX),
-            Ok(None) => CLOCK_MS_MAX,
-            Err(error) => {
-                warn!(error = %error, cause = ?error.cause(), "the clock will try again");
-                CLOCK_MS_MAX
-            }
-        }
+    /// Says when something is due next.
+    async fn round_of_clock(&self, now: Timestamp) -> Option<Timestamp> {
+        self.tick(now).await.unwrap_or_else(|error| {
+            warn!(error = %error, cause = ?error.cause(), "the clock will try again");
+            None
+        })
     }
 
     /// One round of the clock at `now`: moves what is due, and says when something is due next.

@@ -45,6 +45,32 @@ async fn a_lost_stream_is_retried_while_attempts_are_left() {
     }
 }
 
+/// Every heartbeat wakes the clock, also in the moment in which the run becomes available.
+#[tokio::test]
+async fn a_retry_that_is_due_is_handed_out_also_while_heartbeats_wake_the_clock() {
+    let world = World::new().await;
+    let run = trigger(&world, 2).await;
+    let mut first = world.worker(1).await;
+    let assigned = first.assigned().await;
+    first.start(&assigned.lease).await;
+    let mut second = world.worker(1).await;
+    let clock = tokio::spawn(world.core.clone().run_clock());
+    first.lose().await.unwrap();
+    assert_eq!(world.status(&run).await, RunStatus::RetryingAfterFailure);
+    world.clock.advance_ms(1_000);
+    let met = soon(async {
+        loop {
+            let met = second.settle().await;
+            if !met.is_empty() {
+                return met;
+            }
+        }
+    });
+    let met = met.await;
+    assert!(matches!(&met[..], [WorkerEvent::Assigned(again)] if again.lease.run == run), "{met:?}");
+    clock.abort();
+}
+
 #[tokio::test]
 async fn a_run_that_was_never_started_goes_back_at_once_and_uses_no_attempt() {
     let world = World::new().await;
