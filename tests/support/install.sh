@@ -1,10 +1,13 @@
-# What the tests need beside Rust: Python with venv, Node.js with npm, Chromium, openssl, and from their registries the
-# pinned clients and an S3-compatible server.
+# What the tests need beside Rust: Python with venv, Node.js with npm, Chromium, openssl, PostgreSQL, Redis, and from their
+# registries the pinned clients, an S3-compatible server and s2-lite.
 # Sourced by tests/run.
 
 # The SDK asks for this much.
 NODE_MAJOR_MIN=18
 S3S_FS_VERSION=0.14.1
+S2_LITE_VERSION=0.43.4
+# Programs that take minutes to build are kept here for other clones. Nothing depends on it.
+TOOL_CACHE=${CONTINUO_TOOL_CACHE:-${HOME:-/tmp}/.cache/continuo}
 
 install() {
     need_rust
@@ -14,16 +17,22 @@ install() {
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
     command -v openssl >/dev/null || packages+=(openssl)
     has_chromium || packages+=(chromium)
+    has_postgres || packages+=(postgresql)
+    command -v redis-server >/dev/null || packages+=(redis-server)
+    command -v curl >/dev/null || packages+=(curl)
     if [[ ${#packages[@]} -gt 0 ]]; then install_packages "${packages[@]}"; fi
     has_python || give_up "python3, 3.11 or newer, with the module venv is needed"
     has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
     has_chromium || give_up "Chromium is needed; set CHROMIUM_BIN if it is not /usr/bin/chromium"
+    has_postgres || give_up "a PostgreSQL server with its client psql is needed"
     install_python_clients
     install_node_packages tests/clients/node
     # The SDK's command line tool is larger than the other packages together, so it has a folder of its own.
     install_node_packages tests/clients/mcp
     install_node_packages tests/clients/browser
-    install_s3_server
+    # Real servers of what the cluster uses, without optimisation: one minute for the first, about three for the second.
+    install_program s3s-fs "$S3S_FS_VERSION" s3s-fs "$WORK/s3" --features binary
+    install_program s2-lite "$S2_LITE_VERSION" server "$WORK/s2"
 }
 
 has_python() { python3 -c 'import ensurepip, sys, venv; assert sys.version_info >= (3, 11)' >/dev/null 2>&1; }
@@ -31,6 +40,10 @@ has_node() {
     command -v npm >/dev/null && node -e "process.exit(+(parseInt(process.versions.node) < $NODE_MAJOR_MIN))" 2>/dev/null
 }
 
+# Debian keeps the server's programs out of PATH.
+has_postgres() {
+    command -v psql >/dev/null && { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
+}
 has_chromium() { command -v "${CHROMIUM_BIN:-/usr/bin/chromium}" >/dev/null; }
 
 need_rust() {
@@ -65,12 +78,21 @@ install_node_packages() {
     cp $folder/package-lock.json "$stamp"
 }
 
-# A real S3-compatible server over a directory, for what blobs promise in a bucket. Built without optimisation: about a minute.
-install_s3_server() {
-    if [[ $("$CONTINUO_S3_SERVER" --version 2>/dev/null) == "s3s-fs $S3S_FS_VERSION" ]]; then return; fi
-    cargo install s3s-fs --version "$S3S_FS_VERSION" --features binary --locked --debug --quiet --force \
-        --root "$WORK/s3" --target-dir "$WORK/s3-build"
-    rm -rf "$WORK/s3-build"
+# A program from the registry, or the one that an earlier build left in the cache. It knows its version.
+install_program() {
+    local crate=$1 version=$2 bin=$3 root=$4 kept=$TOOL_CACHE/$1-$2/$3
+    shift 4
+    local wanted="$crate $version"
+    if [[ $("$root/bin/$bin" --version 2>/dev/null) == "$wanted" ]]; then return; fi
+    if [[ $("$kept" --version 2>/dev/null) == "$wanted" ]]; then
+        install -D "$kept" "$root/bin/$bin"
+        return
+    fi
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install "$crate" --version "$version" --bin "$bin" "$@" --locked --debug --quiet --force \
+        --root "$root" --target-dir "$root-build"
+    rm -rf "$root-build"
+    # Under its name only once it is whole; where the cache cannot be written, the next clone builds again.
+    mkdir -p "$(dirname "$kept")" && cp "$root/bin/$bin" "$kept.$$" && mv "$kept.$$" "$kept" || true
 }
 
 give_up() {
