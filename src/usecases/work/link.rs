@@ -9,6 +9,7 @@ use continuo_domain::session::SessionRef;
 use continuo_domain::{Error, Result, SessionId};
 use continuo_ports::run_store::{Applied, DequeueRequest, Renewed};
 use continuo_ports::session_store::BootEvent;
+use futures_util::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -109,6 +110,8 @@ impl Link {
         self.renew(held).await?;
         self.take_work().await?;
         let stopping = self.core.stopping.clone();
+        let silence = Duration::from_millis(settings.lease_ms.into());
+        let mut silent_at = Instant::now() + silence;
         loop {
             let had_room = self.room();
             let pause = self.paused_until;
@@ -117,7 +120,22 @@ impl Link {
                 () = self.events.closed() => return Err(Gone::Left),
                 message = inbound.next() => match message {
                     None => return Ok(()),
-                    Some(message) => self.on_message(message?).await?,
+                    Some(message) => {
+                        self.on_message(message?).await?;
+                        silent_at = Instant::now() + silence;
+                    }
+                },
+                // Its connection may be dead and not know it: what it was given next would be lost for another lease.
+                () = tokio::time::sleep_until(silent_at) => match inbound.next().now_or_never() {
+                    Some(Some(message)) => {
+                        self.on_message(message?).await?;
+                        silent_at = Instant::now() + silence;
+                    }
+                    Some(None) => return Ok(()),
+                    None => {
+                        info!(worker.id = self.hello.worker_id, "nothing was heard of a worker for the life of a lease");
+                        return Err(Gone::Left);
+                    }
                 },
                 signal = runs.recv() => match signal {
                     Ok(signal) => self.look_at(|lease| signal.concerns(&lease.run)).await?,

@@ -45,6 +45,27 @@ async fn a_lost_stream_is_retried_while_attempts_are_left() {
     }
 }
 
+/// A connection may be dead and not know it.
+#[tokio::test]
+async fn a_worker_that_says_nothing_for_the_life_of_a_lease_is_given_up_and_one_that_speaks_is_not() {
+    let world = World::with(Settings { lease_ms: 1_000, ..Settings::default() }).await;
+    let run = trigger(&world, 1).await;
+    let mut silent = world.worker(1).await;
+    assert_eq!(silent.assigned().await.lease.run, run);
+    let mut other = world.worker(1).await;
+    // It speaks as long as the other one is silent, and longer than a lease lives.
+    let met = soon(async {
+        loop {
+            let met = other.settle().await;
+            if !met.is_empty() {
+                return met;
+            }
+        }
+    });
+    let met = met.await;
+    assert!(matches!(&met[..], [WorkerEvent::Assigned(again)] if again.lease.run == run), "{met:?}");
+}
+
 /// Every heartbeat wakes the clock, also in the moment in which the run becomes available.
 #[tokio::test]
 async fn a_retry_that_is_due_is_handed_out_also_while_heartbeats_wake_the_clock() {
