@@ -6,7 +6,10 @@ use crate::id::WaitpointId;
 use crate::time::Timestamp;
 use crate::{Error, Result};
 
+/// After the task failed.
 const RETRY_BACKOFF_FIRST_MS: u64 = 1_000;
+/// After its worker was lost, which says little about the task: another one should go on soon.
+const LOST_BACKOFF_FIRST_MS: u64 = 200;
 const RETRY_BACKOFF_MAX_MS: u64 = 30_000;
 
 /// By what right a caller changes a run.
@@ -267,7 +270,7 @@ impl Run {
             self.attempt_number += 1;
         }
         if may_retry && self.attempt_number < self.spec.max_attempts {
-            return Ok(self.retry(error, now));
+            return Ok(self.retry(error, RETRY_BACKOFF_FIRST_MS, now));
         }
         Ok(self.end(RunStatus::CompletedWithErrors, Some(error), now))
     }
@@ -287,7 +290,7 @@ impl Run {
             return Ok(self.requeue_unstarted(now));
         }
         if self.attempt_number < self.spec.max_attempts {
-            return Ok(self.retry(error, now));
+            return Ok(self.retry(error, LOST_BACKOFF_FIRST_MS, now));
         }
         Ok(self.end(RunStatus::Crashed, Some(error), now))
     }
@@ -378,12 +381,12 @@ impl Run {
         Done::Changed
     }
 
-    fn retry(&mut self, error: RunError, now: Timestamp) -> Done {
+    fn retry(&mut self, error: RunError, first_ms: u64, now: Timestamp) -> Done {
         let number = self.attempt_number;
         self.leave_execution(now);
         self.status = RunStatus::RetryingAfterFailure;
         let factor = 1_u64 << number.saturating_sub(1).min(16);
-        self.available_at = Some(now.plus_ms((RETRY_BACKOFF_FIRST_MS * factor).min(RETRY_BACKOFF_MAX_MS)));
+        self.available_at = Some(now.plus_ms((first_ms * factor).min(RETRY_BACKOFF_MAX_MS)));
         self.error = Some(error.clone());
         Done::Attempt(AttemptChange::Ended { number, error: Some(error) })
     }

@@ -71,15 +71,15 @@ fn a_lost_worker_crashes_or_retries_with_backoff() {
     let (mut twice, holder) = executing(|r| r.max_attempts = 2);
     let Holder::Lease(number) = holder else { unreachable!() };
     twice.apply(RunCommand::LoseLease { number, link: "l".into(), error: boom() }, after(1)).unwrap();
-    assert_eq!((twice.status, twice.available_at), (RunStatus::RetryingAfterFailure, Some(after(1_001))));
+    assert_eq!((twice.status, twice.available_at), (RunStatus::RetryingAfterFailure, Some(after(201))));
     assert!(
         twice
-            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(1_000))
+            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(200))
             .is_err()
     );
     assert!(
         twice
-            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(1_001))
+            .apply(RunCommand::Dequeue { worker: "w".into(), link: "l".into(), lease_until: after(9) }, after(201))
             .is_ok()
     );
 }
