@@ -90,6 +90,20 @@ impl ChannelKey {
         Self { session, name: None, direction }
     }
 
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Result<Self> {
+        let unknown = || Violation::new("channel", "is not the name of a channel's stream");
+        let mut parts = text.split('/');
+        let session = SessionId::parse(parts.next().unwrap_or_default())?;
+        let (name, side) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(side), None, ..) => (None, side),
+            (Some("channels"), Some(name), Some(side), None) => (Some(ChannelName::parse(name)?), side),
+            _ => return Err(unknown().into()),
+        };
+        let direction = [Direction::In, Direction::Out].into_iter().find(|direction| direction.as_str() == side);
+        Ok(Self { session, name, direction: direction.ok_or_else(unknown)? })
+    }
+
     /// Does this belong to the unnamed pair?
     pub fn is_reserved(&self) -> bool {
         self.name.is_none()
@@ -537,6 +551,14 @@ mod tests {
             direction: Direction::In,
         };
         assert_ne!(key(None).to_string(), key(Some("in")).to_string());
+        for name in [None, Some("in"), Some("channels"), Some("a.b_c-d")] {
+            assert_eq!(ChannelKey::parse(&key(name).to_string()).unwrap(), key(name));
+        }
+        for text in
+            ["", "session_a", "session_a/up", "session_a/in/in", "session_a/channels/in", "session_a/channels/x/in/y"]
+        {
+            assert!(ChannelKey::parse(text).is_err(), "{text}");
+        }
         assert!(ChannelName::parse("a/b").is_err());
         assert!(ChannelName::parse(&"x".repeat(129)).is_err());
         assert!(ChannelName::parse(&"x".repeat(128)).is_ok());

@@ -20,6 +20,7 @@
 mod append_claims;
 mod attempts;
 mod convert;
+mod copy;
 mod create;
 mod cte;
 mod database;
@@ -48,6 +49,7 @@ mod trigger;
 mod waitpoints;
 mod writer;
 
+pub use copy::CopyOptions;
 pub use database::Database;
 pub use homes::Home;
 pub use postgres::PostgresOptions;

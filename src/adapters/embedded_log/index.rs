@@ -115,6 +115,16 @@ impl Index {
         self.names.prefix(prefix).map(|found| number(&found.value().map_err(failure::index)?)).collect()
     }
 
+    /// The name of every stream, sorted.
+    pub(crate) fn stream_names(&self) -> Result<Vec<String>> {
+        let name = |key: &[u8]| std::str::from_utf8(key).map(str::to_owned).ok();
+        let all = self.names.iter().map(|found| {
+            let key = found.key().map_err(failure::index)?;
+            name(&key).ok_or_else(|| failure::damaged("index: a name does not read"))
+        });
+        all.collect()
+    }
+
     /// The run that holds a record, or the first behind it.
     pub(crate) fn runs_from(&self, stream: StreamId, seq_num: SeqNum) -> Result<impl Iterator<Item = Result<Run>>> {
         let start = self.run_key_at(stream, seq_num)?.unwrap_or_else(|| run_key(stream, seq_num).to_vec());

@@ -25,6 +25,7 @@ mod checkpoint;
 mod committer;
 mod compactor;
 mod draft;
+mod export;
 mod failure;
 mod follower;
 mod frame;

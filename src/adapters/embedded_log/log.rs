@@ -137,10 +137,7 @@ impl EmbeddedLog {
 
     /// Hands everything written so far to the index and waits for it. For tests and for a backup that should be small.
     pub fn checkpoint(&self) -> Result<()> {
-        let (done, handed_over) = mpsc::channel();
-        self.shared.intake.push(Work::Checkpoint { done })?;
-        handed_over.recv().map_err(|_| self.shared.intake.closed().unwrap_or(Error::Stopping))?;
-        self.shared.checkpoints.wait_idle()
+        self.shared.index_everything()
     }
 
     /// Rises with every commit, also over restarts; two copies of one log compare by it. A database that remembers it

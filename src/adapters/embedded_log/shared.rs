@@ -3,13 +3,13 @@
 use crate::checkpoint::Checkpoints;
 use crate::committer::BATCH_BYTES_MAX;
 use crate::index::Index;
-use crate::intake::{INTAKE_BYTES_MAX, Intake};
+use crate::intake::{INTAKE_BYTES_MAX, Intake, Work};
 use crate::registry::Registry;
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::segments::Segments;
 use continuo_domain::{Error, Result, Timestamp};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use tokio::sync::Semaphore;
 
 /// The time, as the log asks for it.
@@ -97,6 +97,14 @@ impl Shared {
     pub(crate) fn stops_at(&self, point: StopPoint) -> bool {
         let Some(stop) = self.tuning.stop_at.filter(|stop| stop.point == point) else { return false };
         self.passes.fetch_add(1, Ordering::Relaxed) >= stop.passes
+    }
+
+    /// Hands everything written so far to the index and waits for it.
+    pub(crate) fn index_everything(&self) -> Result<()> {
+        let (done, handed_over) = mpsc::channel();
+        self.intake.push(Work::Checkpoint { done })?;
+        handed_over.recv().map_err(|_| self.intake.closed().unwrap_or(Error::Stopping))?;
+        self.checkpoints.wait_idle()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The log as a whole: the port's contract, then what only this adapter promises.
 
 mod damage;
+mod export;
 mod golden;
 mod model;
 mod reopen;

@@ -1,0 +1,116 @@
+//! All rows of one database into another, for a move from one engine to the other.
+
+use crate::Database;
+use crate::entity;
+use crate::error::failed;
+use continuo_domain::claim::Claim;
+use continuo_domain::id::OrganizationId;
+use continuo_domain::{Error, Result, Violation};
+use futures_util::{FutureExt, TryStreamExt};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait};
+use std::sync::Arc;
+
+/// Rows in one insert. Times the columns of the widest table that is below the 65 535 parameters a statement may have.
+const CHUNK: usize = 500;
+
+/// What changes on the way, and who is told how far it is.
+#[derive(Clone)]
+pub struct CopyOptions {
+    /// Where the streams of a session of this organization are from now on.
+    pub basin: Arc<dyn Fn(&OrganizationId) -> String + Send + Sync>,
+    /// The part ids of the channels, which the old log knew by itself.
+    pub claims: Vec<Claim>,
+    /// Told of a table and how many of its rows have been read.
+    pub progress: Arc<dyn Fn(&'static str, u64) + Send + Sync>,
+}
+
+impl Database {
+    /// How many rows there are to copy.
+    pub async fn count_rows(&self) -> Result<u64> {
+        let snapshot = self.snapshot().await?;
+        let mut rows = 0;
+        macro_rules! count {
+            ($($table:ident)+) => { $( rows += entity::$table::Entity::find().count(&snapshot).await.map_err(failed)?; )+ };
+        }
+        count!(organization project environment rotated_key api_key session session_channel session_run run run_payload
+            attempt waitpoint registration worker_task spent_token);
+        Ok(rows)
+    }
+
+    /// Copies every row into `target` in one transaction there: either all of it arrives or nothing. Rows that are there already
+    /// stay as they are, so a second copy changes nothing; but an environment that is there under another root key is
+    /// refused. Nothing may write to either database meanwhile.
+    pub async fn copy_to(&self, target: &Database, options: CopyOptions) -> Result<()> {
+        let source = self.clone();
+        target.write(move |tx| async move { copy(&source.snapshot().await?, tx, options).await }.boxed()).await
+    }
+}
+
+async fn copy(source: &DatabaseTransaction, tx: &DatabaseTransaction, options: CopyOptions) -> Result<()> {
+    check_environments(source, tx).await?;
+    let progress = &*options.progress;
+    // In this order: a row comes after those it belongs to.
+    macro_rules! copy {
+        ($($table:ident)+) => { $(
+            copy_table::<entity::$table::Entity>(source, tx, |read| progress(stringify!($table), read), Ok).await?;
+        )+ };
+    }
+    copy!(organization project environment rotated_key api_key);
+    let pinned = |mut row: entity::session::Model| {
+        let organization = OrganizationId::parse(&row.organization_id).map_err(Error::internal)?;
+        row.stream_basin_name = Some((options.basin)(&organization));
+        Ok(row)
+    };
+    copy_table::<entity::session::Entity>(source, tx, |read| progress("session", read), pinned).await?;
+    copy!(session_channel session_run run run_payload attempt waitpoint registration worker_task spent_token);
+    for claims in options.claims.chunks(CHUNK) {
+        let rows = claims.iter().map(crate::convert::claim_row);
+        insert::<entity::append_claim::Entity>(tx, rows).await?;
+    }
+    Ok(())
+}
+
+/// Two databases may both have an environment `dev`, and then they are two.
+async fn check_environments(source: &DatabaseTransaction, tx: &DatabaseTransaction) -> Result<()> {
+    for environment in entity::environment::Entity::find().all(source).await.map_err(failed)? {
+        let there = entity::environment::Entity::find_by_id(&environment.id).one(tx).await.map_err(failed)?;
+        if there.is_some_and(|there| there.root_key_hash != environment.root_key_hash) {
+            let problem = format!("{} is there already, with another root key", environment.id);
+            return Err(Violation::new("environment", problem).into());
+        }
+    }
+    Ok(())
+}
+
+async fn copy_table<E: EntityTrait>(
+    source: &DatabaseTransaction,
+    tx: &DatabaseTransaction,
+    progress: impl Fn(u64) + Send,
+    change: impl Fn(E::Model) -> Result<E::Model> + Send,
+) -> Result<()>
+where
+    E::Model: IntoActiveModel<E::ActiveModel> + Send,
+    E::ActiveModel: Send,
+{
+    let mut rows = E::find().stream(source).await.map_err(failed)?.try_chunks(CHUNK);
+    let mut read = 0;
+    while let Some(chunk) = rows.try_next().await.map_err(|e| failed(e.1))? {
+        read += chunk.len() as u64;
+        let changed = chunk.into_iter().map(|row| change(row).map(IntoActiveModel::into_active_model));
+        insert::<E>(tx, changed.collect::<Result<Vec<_>>>()?).await?;
+        progress(read);
+    }
+    Ok(())
+}
+
+async fn insert<E: EntityTrait>(
+    tx: &DatabaseTransaction,
+    rows: impl IntoIterator<Item = E::ActiveModel>,
+) -> Result<()> {
+    let insert = E::insert_many(rows).on_conflict(OnConflict::new().do_nothing().to_owned());
+    insert.exec_without_returning(tx).await.map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;
