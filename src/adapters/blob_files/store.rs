@@ -52,12 +52,33 @@ impl BlobFiles {
         self.directory.join(SNAPSHOTS).join(format!("{environment}.{session}"))
     }
 
-    async fn open_file(&self, key: &BlobKey) -> Result<Option<File>> {
-        match File::open(self.path(key)).await {
-            Ok(opened) => Ok(Some(opened)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
+    /// The names of all blobs below the directory, sorted: `snapshots/…`, `packets/…`. A packet's own path is not among what
+    /// can be told.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let directory = self.directory.clone();
+        let list = move || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for kind in [SNAPSHOTS, PACKETS] {
+                for entry in fs::read_dir(directory.join(kind))? {
+                    names.extend(entry?.file_name().to_str().map(|name| format!("{kind}/{name}")));
+                }
+            }
+            names.sort();
+            Ok(names)
+        };
+        tokio::task::spawn_blocking(list).await.map_err(Error::internal)?.map_err(unavailable)
+    }
+
+    /// The blob with this name, one of `names`.
+    pub async fn get_by_name(&self, name: &str) -> Result<Option<Blob>> {
+        match open_if_there(&self.directory.join(name)).await? {
+            Some(opened) => file::blob(opened).await.map(Some),
+            None => Ok(None),
         }
+    }
+
+    async fn open_file(&self, key: &BlobKey) -> Result<Option<File>> {
+        open_if_there(&self.path(key)).await
     }
 
     async fn draft(&self) -> Result<Draft> {
@@ -113,6 +134,14 @@ impl BlobStore for BlobFiles {
     }
 }
 
+async fn open_if_there(path: &Path) -> Result<Option<File>> {
+    match File::open(path).await {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
 fn remove_older(directory: &Path, put_before: Timestamp) -> io::Result<u64> {
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
@@ -154,6 +183,20 @@ mod tests {
         let reopened = BlobFiles::open(blobs.clone()).unwrap();
         assert_eq!(read(&reopened, &key).await, Some(("text/plain".into(), b"hello".to_vec())));
         assert_eq!(fs::read_dir(blobs.join(DRAFTS)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_blob_is_named_and_found_by_its_name() {
+        let (store, _directory) = on_a_temp_dir().await;
+        let environment = EnvironmentId::from_body("e");
+        let snapshot = BlobKey { environment, kind: BlobKind::Snapshot(SessionId::from_body("s")) };
+        put(&*store, &snapshot, "application/json", &[b"{}"]).await.unwrap();
+        put(&*store, &packet("a"), "text/plain", &[b"hello"]).await.unwrap();
+        let names = store.names().await.unwrap();
+        assert!(names[0].starts_with("packets/") && names[1] == "snapshots/env_e.session_s", "{names:?}");
+        let found = store.get_by_name(&names[0]).await.unwrap().unwrap();
+        assert_eq!((found.content_type.as_str(), found.size_bytes), ("text/plain", 5));
+        assert!(store.get_by_name("packets/none").await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -102,6 +102,39 @@ impl BlobS3 {
         }
     }
 
+    /// Stores a blob under a name that another store of blobs gave it: `snapshots/…` or `packets/…`, as `BlobFiles` names
+    /// its own. A packet that is there with the same size is left as it is: packets are written once.
+    pub async fn put_named(&self, name: &str, blob: Blob) -> Result<()> {
+        let key = format!("{}{name}", self.names.prefix());
+        let is_packet = key.starts_with(&self.names.packets());
+        if is_packet && self.size_of(&key).await? == Some(blob.size_bytes) {
+            return Ok(());
+        }
+        self.put_by_name(&key, &blob.content_type, blob.body).await
+    }
+
+    async fn size_of(&self, name: &str) -> Result<Option<u64>> {
+        let (bucket, by) = self.client.signed_by();
+        let head = self.client.ask(&bucket.head_object(by, name), &[]).await.map_err(no_answer)?;
+        match head.status() {
+            StatusCode::OK => length_of(&head).map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(unavailable(refusal(status, ""))),
+        }
+    }
+
+    async fn put_by_name(&self, name: &str, content_type: &ContentType, body: BlobBody) -> Result<()> {
+        let spool = Spool::receive(&self.drafts, body).await?;
+        let (bucket, by) = self.client.signed_by();
+        let headers = [
+            (header::CONTENT_TYPE, content_type.as_str().to_owned()),
+            (header::CONTENT_LENGTH, spool.size_bytes().to_string()),
+        ];
+        let put = bucket.put_object(by, name);
+        let answer = self.client.send(&put, &headers, spool.into_body()).await.map_err(change_failed)?;
+        if answer.status().is_success() { Ok(()) } else { Err(change_refused(answer).await) }
+    }
+
     async fn delete(&self, name: String) -> Result<()> {
         let (bucket, by) = self.client.signed_by();
         let answer = self.client.ask(&bucket.delete_object(by, &name), &[]).await.map_err(change_failed)?;
@@ -115,16 +148,7 @@ impl BlobS3 {
 #[async_trait]
 impl BlobStore for BlobS3 {
     async fn put(&self, key: &BlobKey, content_type: &ContentType, body: BlobBody) -> Result<()> {
-        let spool = Spool::receive(&self.drafts, body).await?;
-        let name = self.names.of(key);
-        let (bucket, by) = self.client.signed_by();
-        let headers = [
-            (header::CONTENT_TYPE, content_type.as_str().to_owned()),
-            (header::CONTENT_LENGTH, spool.size_bytes().to_string()),
-        ];
-        let put = bucket.put_object(by, &name);
-        let answer = self.client.send(&put, &headers, spool.into_body()).await.map_err(change_failed)?;
-        if answer.status().is_success() { Ok(()) } else { Err(change_refused(answer).await) }
+        self.put_by_name(&self.names.of(key), content_type, body).await
     }
 
     async fn get(&self, key: &BlobKey) -> Result<Option<Blob>> {

@@ -121,3 +121,23 @@ async fn a_store_that_went_away_is_unavailable_and_never_empty() {
     let failed = store.delete_session(&environment, &session).await;
     assert!(matches!(failed, Err(Error::Unavailable(_) | Error::OutcomeUnknown(_))), "{failed:?}");
 }
+
+#[tokio::test]
+async fn a_blob_put_under_its_stored_name_is_found_by_its_key() {
+    let (store, _keep) = on_a_server().await;
+    let blob = |body: &'static [u8]| Blob {
+        content_type: ContentType::parse("text/plain").unwrap(),
+        size_bytes: body.len() as u64,
+        body: futures_util::stream::iter([Ok(Bytes::from_static(body))]).boxed(),
+    };
+    for key in [packet("a/b"), snapshot("s")] {
+        let name = store.names.of(&key);
+        let name = name.strip_prefix(store.names.prefix()).unwrap();
+        store.put_named(name, blob(b"first")).await.unwrap();
+        assert_eq!(read(&*store, &key).await, Some(("text/plain".into(), b"first".to_vec())));
+        store.put_named(name, blob(b"again")).await.unwrap();
+    }
+    let text = async |key| String::from_utf8(read(&*store, &key).await.unwrap().1).unwrap();
+    assert_eq!(text(packet("a/b")).await, "first", "a packet of the same size is the same packet");
+    assert_eq!(text(snapshot("s")).await, "again");
+}
