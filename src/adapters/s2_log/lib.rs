@@ -72,6 +72,7 @@ mod debts;
 mod delete;
 mod doubt;
 mod follower;
+mod import;
 mod known;
 mod live;
 mod log;

@@ -96,6 +96,22 @@ pub(crate) fn to_s2(records: &[NewRecord], mark: Option<&str>) -> Result<AppendR
     AppendRecordBatch::try_from_iter(batch).map_err(|_| reserved())
 }
 
+/// Records of another log with the times they have there. A record of `continuo-claim`'s own is none that a log of ours holds.
+pub(crate) fn to_s2_at(records: &[Record]) -> Result<AppendRecordBatch> {
+    let mut batch = Vec::with_capacity(records.len());
+    for record in records {
+        let mut headers: Vec<s2::Header> =
+            record.headers.iter().map(|h| s2::Header::new(h.name.clone(), h.value.clone())).collect();
+        if record.headers.last().is_some_and(|h| h.name == MARK_HEADER) {
+            headers.push(s2::Header::new(MARK_HEADER, ""));
+        }
+        let ms = u64::try_from(record.timestamp.0).unwrap_or_default();
+        let new = AppendRecord::new(record.body.clone()).and_then(|r| r.with_headers(headers));
+        batch.push(new.map_err(|_| reserved())?.with_timestamp(ms));
+    }
+    AppendRecordBatch::try_from_iter(batch).map_err(|_| reserved())
+}
+
 /// Every limit was checked before, so only an added header can break one.
 fn reserved() -> Error {
     Violation::new("records.headers", "ends with the header continuo-claim, which is the server's own").into()

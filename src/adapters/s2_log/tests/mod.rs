@@ -2,6 +2,7 @@
 
 mod claims;
 mod faults;
+mod import;
 mod model;
 mod proxy;
 mod rows;
