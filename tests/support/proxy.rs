@@ -22,7 +22,7 @@ pub(crate) struct Proxy {
     /// Where clients connect to.
     pub(crate) port: u16,
     /// Of new connections.
-    is_down: Arc<watch::Sender<bool>>,
+    of_new: Arc<watch::Sender<Fate>>,
     /// Of those there are.
     fate: Arc<watch::Sender<Fate>>,
 }
@@ -31,33 +31,43 @@ impl Proxy {
     pub(crate) async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, is_down: Arc::default(), fate: Arc::new(watch::Sender::new(Fate::Open)) };
-        let (is_down, fate) = (proxy.is_down.clone(), proxy.fate.clone());
+        let open = || Arc::new(watch::Sender::new(Fate::Open));
+        let proxy = Self { port, of_new: open(), fate: open() };
+        let (of_new, fate) = (proxy.of_new.clone(), proxy.fate.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if !*is_down.borrow() {
-                    tokio::spawn(carry(client, server, fate.subscribe()));
+                let of_this = *of_new.borrow();
+                match of_this {
+                    Fate::Open => drop(tokio::spawn(carry(client, server, fate.subscribe()))),
+                    Fate::Silent => drop(tokio::spawn(hold(client, fate.subscribe()))),
+                    Fate::Cut => {}
                 }
             }
         });
         proxy
     }
 
-    /// Every connection goes silent; new ones are carried.
+    /// Every connection goes silent, and new ones are silent from the start.
     pub(crate) fn silence(&self) {
+        self.of_new.send_replace(Fate::Silent);
         self.fate.send_replace(Fate::Silent);
     }
 
     /// Every connection is cut, and new ones are cut at once.
     pub(crate) fn down(&self) {
-        self.is_down.send_replace(true);
+        self.of_new.send_replace(Fate::Cut);
         self.fate.send_replace(Fate::Cut);
     }
 
-    /// New connections are carried again.
+    /// New connections are carried again; those there are stay as they are.
     pub(crate) fn up(&self) {
-        self.is_down.send_replace(false);
+        self.of_new.send_replace(Fate::Open);
     }
+}
+
+async fn hold(client: TcpStream, mut fate: watch::Receiver<Fate>) {
+    let _ = fate.wait_for(|fate| *fate == Fate::Cut).await;
+    drop(client);
 }
 
 async fn carry(mut client: TcpStream, server: SocketAddr, mut fate: watch::Receiver<Fate>) {

@@ -56,6 +56,7 @@ async fn a_silent_connection_is_given_up_by_both_ends() {
     let mut heard = listening(&two.hints()).await;
     assert!(one.leases().hold("a", PATIENCE).await.unwrap());
     proxy.silence();
+    proxy.up();
     assert_eq!(next(&mut heard).await, None, "its silence was noticed");
     // The server ended the session, and with it the lease.
     have(&two.leases()).await;

@@ -154,6 +154,7 @@ async fn a_connection_that_carries_nothing_any_more_is_replaced_as_one_that_is_c
     let mut heard = listening(&two.hints()).await;
     works_again(&one).await;
     proxy.silence();
+    proxy.up();
     assert_eq!(next(&mut heard).await, None, "its silence was noticed");
     works_again(&one).await;
     tell(&one, &mut heard).await;
