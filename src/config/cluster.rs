@@ -15,6 +15,9 @@ pub struct Database {
     /// Postgres; else SQLite in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<SecretUrl>,
+    /// A read replica of it, for lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_url: Option<SecretUrl>,
     /// Connections to it.
     pub pool_max: u32,
 }
@@ -44,7 +47,7 @@ pub struct S2 {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, pool_max: 16 }
+        Self { url: None, read_url: None, pool_max: 16 }
     }
 }
 
@@ -115,7 +118,13 @@ impl Config {
 impl Database {
     /// Refuses the URL of something else.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check_scheme("database.url", self.url.as_ref(), &["postgres://", "postgresql://"])?;
+        let schemes = ["postgres://", "postgresql://"];
+        check_scheme("database.url", self.url.as_ref(), &schemes)?;
+        check_scheme("database.read_url", self.read_url.as_ref(), &schemes)?;
+        if self.read_url.is_some() && self.url.is_none() {
+            let text = "database.read_url is set without database.url: set CONTINUO_DATABASE_URL to the primary of that Postgres";
+            return Err(ConfigError(text.to_owned()));
+        }
         if self.pool_max < 2 {
             return Err(ConfigError("database.pool_max must be at least 2".to_owned()));
         }

@@ -33,6 +33,8 @@ section! { DatabaseLayer for Database in "database",
     /// Postgres (`postgres://user:password@host/database`), instead of SQLite in the data directory. Its schema is brought up to
     /// date by `continuo migrate up`. The master key and the admin key then have to be given, the same on every replica.
     url: SecretUrl = "database-url", "CONTINUO_DATABASE_URL", "URL", hide_env_values = true;
+    /// A read replica of it, for lists; asked only while it has everything that was acknowledged before.
+    read_url: SecretUrl = "database-read-url", "CONTINUO_DATABASE_READ_URL", "URL", hide_env_values = true;
     /// Connections to Postgres, at most. All replicas together have to stay below what it grants.
     pool_max: u32 = "database-pool-max", "CONTINUO_DATABASE_POOL_MAX", "COUNT";
 }

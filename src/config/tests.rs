@@ -42,7 +42,7 @@ fn every_option_has_help_and_a_variable_of_ours() {
         assert!(arg.get_help().is_some(), "{}", arg.get_id());
         let env = arg.get_env().unwrap_or_else(|| panic!("{}", arg.get_id())).to_string_lossy().into_owned();
         assert!(env.starts_with("CONTINUO_"), "{env}");
-        let is_secret = ["key", "token", "database.url", "redis.url", "clickhouse"];
+        let is_secret = ["key", "token", "database.url", "database.read_url", "redis.url", "clickhouse"];
         let is_secret = is_secret.iter().any(|name| arg.get_id().as_str().contains(name)) && !env.ends_with("_MS");
         assert!(!is_secret || arg.is_hide_env_values_set() || arg.is_hide_set(), "{env} would be shown");
     }
@@ -116,6 +116,7 @@ fn addresses_of_something_else_are_refused() {
     for (args, remedy) in [
         (vec!["--database-url", "mysql://u:hush@h/d"], "database.url must begin with postgres://"),
         (vec!["--database-pool-max", "1"], "at least 2"),
+        (vec!["--database-read-url", "postgres://u:hush@h/d"], "set CONTINUO_DATABASE_URL to the primary"),
         (vec!["--redis-url", "http://u:hush@h"], "redis.url must begin with redis:// or rediss://"),
         (vec!["--redis-prefix", "a b"], "redis.prefix"),
         (vec!["--s2-endpoint", "h:80"], "or be the word cloud"),

@@ -62,7 +62,11 @@ async fn migrate(database: &Database) -> Result<()> {
 
 async fn connect(config: &config::Database) -> Result<Database> {
     let url = config.url.clone().unwrap_or_default();
-    let options = PostgresOptions { pool_max: config.pool_max, ..PostgresOptions::new(url.expose()) };
+    let options = PostgresOptions {
+        pool_max: config.pool_max,
+        read_replica_url: config.read_url.as_ref().map(|url| url.expose().to_owned()),
+        ..PostgresOptions::new(url.expose())
+    };
     match Database::connect(options).await {
         Ok(database) => Ok(database),
         Err(continuo_domain::Error::InvalidArgument(_)) => Err(ConfigError::new(
