@@ -9,6 +9,7 @@ mod walkthrough;
 
 pub use migrate::{Schema, migrate_up, schema};
 pub use node::{Node, StopSignals};
+pub use parts::{MoveProgress, MoveStep, Moved, move_up};
 
 use crate::config::Config;
 use crate::{demo_agent, server, tasks::Tasks, telemetry};

@@ -9,6 +9,7 @@ mod failure;
 mod json;
 mod keys;
 mod migrate;
+mod moving;
 mod output;
 mod server;
 mod sessions;
@@ -47,6 +48,9 @@ enum Command {
     /// Look at the schema of the database, or bring it up to date.
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// Move an embedded data directory into a cluster: everything keeps its ids, numbers and times. One that was broken off
+    /// goes on where it stopped.
+    Move(moving::MoveArgs),
     /// Create, list, read, write and close sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
@@ -92,6 +96,7 @@ async fn execute(command: Command, output: Output) -> anyhow::Result<()> {
         }
         Command::Config(args) => server::print_config(args, output),
         Command::Migrate(command) => migrate::execute(command, output).await,
+        Command::Move(args) => moving::execute(args, output).await,
         Command::Sessions(command) => sessions::execute(command, output).await,
         Command::Keys(command) => keys::execute(command, output).await,
         Command::Tokens(command) => tokens::execute(command, output).await,
@@ -106,5 +111,6 @@ fn command() -> Clap {
         .mut_subcommand("serve", serve)
         .mut_subcommand("gateway", serve)
         .mut_subcommand("config", serve)
+        .mut_subcommand("move", serve)
         .mut_subcommand("migrate", |command| command.mut_subcommands(serve))
 }

@@ -5,6 +5,7 @@ mod between;
 mod blobs;
 mod homes;
 mod keys;
+mod moving;
 mod records;
 mod rows;
 mod time;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use self::moving::{MoveProgress, MoveStep, Moved, move_up};
 pub(super) use self::rows::{migrate_up, schema_status};
 
 /// The adapters, open.

@@ -58,6 +58,18 @@ impl Output {
     }
 }
 
+/// On a terminal's stderr, how much of something is done; nothing elsewhere.
+pub(super) fn progress_bar(message: &'static str, total: u64) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total).with_message(message);
+    if let Ok(style) = ProgressStyle::with_template("{msg:8} {wide_bar} {human_pos}/{human_len} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A sign on a terminal's stderr that something takes its time; nothing elsewhere.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
     if !stderr().is_terminal() {

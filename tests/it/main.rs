@@ -11,6 +11,7 @@ mod legacy_names;
 mod limits;
 mod lists;
 mod malformed;
+mod moving;
 mod named_channels;
 mod one_port;
 mod personal_token;

@@ -6,7 +6,7 @@ mod run;
 mod session;
 mod waitpoint;
 
-pub(crate) use claim::{claim, claim_row, claimed_channel};
+pub(crate) use claim::{claim, claim_row, claimed_channel, whole_claim_row};
 pub(crate) use environment::{api_key, api_key_row, environment, environment_row, rotated_row};
 pub(crate) use run::{attempt, run, run_row};
 pub(crate) use session::{session, session_row, session_run, session_run_row};

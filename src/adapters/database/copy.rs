@@ -2,13 +2,14 @@
 
 use crate::Database;
 use crate::entity;
-use crate::error::failed;
+use crate::error::{damaged, failed};
 use continuo_domain::claim::Claim;
 use continuo_domain::id::OrganizationId;
-use continuo_domain::{Error, Result, Violation};
+use continuo_domain::{Error, Result, SessionId, Violation};
 use futures_util::{FutureExt, TryStreamExt};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait};
+use sea_orm::{DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QuerySelect};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Rows in one insert. Times the columns of the widest table that is below the 65 535 parameters a statement may have.
@@ -20,9 +21,9 @@ pub struct CopyOptions {
     /// Where the streams of a session of this organization are from now on.
     pub basin: Arc<dyn Fn(&OrganizationId) -> String + Send + Sync>,
     /// The part ids of the channels, which the old log knew by itself.
-    pub claims: Vec<Claim>,
-    /// Told of a table and how many of its rows have been read.
-    pub progress: Arc<dyn Fn(&'static str, u64) + Send + Sync>,
+    pub claims: Arc<[Claim]>,
+    /// Told how many rows more have been copied; of some twice, where a transaction has to run again.
+    pub progress: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 impl Database {
@@ -36,6 +37,18 @@ impl Database {
         count!(organization project environment rotated_key api_key session session_channel session_run run run_payload
             attempt waitpoint registration worker_task spent_token);
         Ok(rows)
+    }
+
+    /// Every session and the organization it belongs to.
+    pub async fn session_organizations(&self) -> Result<HashMap<SessionId, OrganizationId>> {
+        use entity::session::Column::{Id, OrganizationId as Organization};
+        let pairs = entity::session::Entity::find().select_only().columns([Id, Organization]);
+        let pairs: Vec<(String, String)> = pairs.into_tuple().all(self.readers()).await.map_err(failed)?;
+        let parsed = |(id, of): (String, String)| Ok((SessionId::parse(&id)?, OrganizationId::parse(&of)?));
+        pairs
+            .into_iter()
+            .map(|pair| parsed(pair).map_err(|e: Error| damaged("session", "organization_id", e)))
+            .collect()
     }
 
     /// Copies every row into `target` in one transaction there: either all of it arrives or nothing. Rows that are there already
@@ -53,7 +66,7 @@ async fn copy(source: &DatabaseTransaction, tx: &DatabaseTransaction, options: C
     // In this order: a row comes after those it belongs to.
     macro_rules! copy {
         ($($table:ident)+) => { $(
-            copy_table::<entity::$table::Entity>(source, tx, |read| progress(stringify!($table), read), Ok).await?;
+            copy_table::<entity::$table::Entity>(source, tx, progress, Ok).await?;
         )+ };
     }
     copy!(organization project environment rotated_key api_key);
@@ -62,10 +75,10 @@ async fn copy(source: &DatabaseTransaction, tx: &DatabaseTransaction, options: C
         row.stream_basin_name = Some((options.basin)(&organization));
         Ok(row)
     };
-    copy_table::<entity::session::Entity>(source, tx, |read| progress("session", read), pinned).await?;
+    copy_table::<entity::session::Entity>(source, tx, progress, pinned).await?;
     copy!(session_channel session_run run run_payload attempt waitpoint registration worker_task spent_token);
     for claims in options.claims.chunks(CHUNK) {
-        let rows = claims.iter().map(crate::convert::claim_row);
+        let rows = claims.iter().map(crate::convert::whole_claim_row);
         insert::<entity::append_claim::Entity>(tx, rows).await?;
     }
     Ok(())
@@ -86,7 +99,7 @@ async fn check_environments(source: &DatabaseTransaction, tx: &DatabaseTransacti
 async fn copy_table<E: EntityTrait>(
     source: &DatabaseTransaction,
     tx: &DatabaseTransaction,
-    progress: impl Fn(u64) + Send,
+    progress: &(dyn Fn(u64) + Send + Sync),
     change: impl Fn(E::Model) -> Result<E::Model> + Send,
 ) -> Result<()>
 where
@@ -94,12 +107,11 @@ where
     E::ActiveModel: Send,
 {
     let mut rows = E::find().stream(source).await.map_err(failed)?.try_chunks(CHUNK);
-    let mut read = 0;
     while let Some(chunk) = rows.try_next().await.map_err(|e| failed(e.1))? {
-        read += chunk.len() as u64;
+        let rows = chunk.len() as u64;
         let changed = chunk.into_iter().map(|row| change(row).map(IntoActiveModel::into_active_model));
         insert::<E>(tx, changed.collect::<Result<Vec<_>>>()?).await?;
-        progress(read);
+        progress(rows);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Records as they stand in S2: ours, and on one that was claimed a last header with the claim's mark.
 
+use bytes::Bytes;
 use continuo_domain::channel::{APPEND_METERED_BYTES_MAX, Append, ChannelKey, Direction, Header, NewRecord, Record};
 use continuo_domain::{Error, Result, Timestamp, Violation};
 use s2_sdk::types::{self as s2, AppendRecord, AppendRecordBatch, SequencedRecord};
@@ -83,33 +84,29 @@ pub(crate) fn to_s2(records: &[NewRecord], mark: Option<&str>) -> Result<AppendR
     let mut mark = mark;
     let mut batch = Vec::with_capacity(records.len());
     for record in records {
-        let mut headers: Vec<s2::Header> =
-            record.headers.iter().map(|h| s2::Header::new(h.name.clone(), h.value.clone())).collect();
         let own = if is_command(record) { None } else { mark.take() };
-        let is_mistakable = record.headers.last().is_some_and(|h| h.name == MARK_HEADER);
-        if let Some(mark) = own.or(is_mistakable.then_some("")) {
-            headers.push(s2::Header::new(MARK_HEADER, mark.to_owned()));
-        }
-        let record = AppendRecord::new(record.body.clone()).and_then(|r| r.with_headers(headers));
-        batch.push(record.map_err(|_| reserved())?);
+        batch.push(one_to_s2(&record.headers, &record.body, own)?);
     }
     AppendRecordBatch::try_from_iter(batch).map_err(|_| reserved())
 }
 
-/// Records of another log with the times they have there. A record of `continuo-claim`'s own is none that a log of ours holds.
+/// Records of another log, with the times they have there.
 pub(crate) fn to_s2_at(records: &[Record]) -> Result<AppendRecordBatch> {
     let mut batch = Vec::with_capacity(records.len());
     for record in records {
-        let mut headers: Vec<s2::Header> =
-            record.headers.iter().map(|h| s2::Header::new(h.name.clone(), h.value.clone())).collect();
-        if record.headers.last().is_some_and(|h| h.name == MARK_HEADER) {
-            headers.push(s2::Header::new(MARK_HEADER, ""));
-        }
         let ms = u64::try_from(record.timestamp.0).unwrap_or_default();
-        let new = AppendRecord::new(record.body.clone()).and_then(|r| r.with_headers(headers));
-        batch.push(new.map_err(|_| reserved())?.with_timestamp(ms));
+        batch.push(one_to_s2(&record.headers, &record.body, None)?.with_timestamp(ms));
     }
     AppendRecordBatch::try_from_iter(batch).map_err(|_| reserved())
+}
+
+fn one_to_s2(headers: &[Header], body: &Bytes, mark: Option<&str>) -> Result<AppendRecord> {
+    let mut all: Vec<_> = headers.iter().map(|h| s2::Header::new(h.name.clone(), h.value.clone())).collect();
+    let is_mistakable = headers.last().is_some_and(|h| h.name == MARK_HEADER);
+    if let Some(mark) = mark.or(is_mistakable.then_some("")) {
+        all.push(s2::Header::new(MARK_HEADER, mark.to_owned()));
+    }
+    AppendRecord::new(body.clone()).and_then(|record| record.with_headers(all)).map_err(|_| reserved())
 }
 
 /// Every limit was checked before, so only an added header can break one.

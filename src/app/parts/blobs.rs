@@ -12,6 +12,10 @@ pub(super) async fn open(config: &config::Blobs, data_dir: &DataDir) -> Result<A
     let Some(s3) = &config.s3 else {
         return Ok(Arc::new(BlobFiles::open(data_dir.blobs()).context("cannot open the directory of blobs")?));
     };
+    Ok(Arc::new(open_bucket(s3, data_dir).await?))
+}
+
+pub(super) async fn open_bucket(s3: &config::S3, data_dir: &DataDir) -> Result<BlobS3> {
     let store = BlobS3::open(continuo_blob_s3::Options {
         endpoint: s3.endpoint.clone(),
         bucket: s3.bucket.clone(),
@@ -22,5 +26,5 @@ pub(super) async fn open(config: &config::Blobs, data_dir: &DataDir) -> Result<A
         prefix: s3.prefix.clone(),
         drafts: data_dir.path().to_owned(),
     });
-    Ok(Arc::new(store.await.context("cannot use the store of blobs")?))
+    store.await.context("cannot use the store of blobs")
 }

@@ -14,6 +14,8 @@ const LOG: &str = "channel log";
 const BLOBS: &str = "blobs";
 /// Where blobs are that any number of processes reach; which bucket is for the operator to say.
 const BUCKET: &str = "bucket";
+/// What was here serves elsewhere now.
+const MOVED: &str = "moved";
 /// How often the database is told how far the embedded log has come.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,13 @@ pub(super) async fn check(config: &Config, data_dir: &DataDir, database: &Databa
 async fn check_log(config: &Config, data_dir: &DataDir, database: &Database, records: &Records) -> Result<()> {
     let place = log_place(config, data_dir)?;
     let home = database.home(LOG, &place).await.map_err(explain)?;
+    if home.place == MOVED {
+        return Err(ConfigError::new(format!(
+            "what {} held was moved into a cluster: start a server with the settings of that, and another data directory",
+            data_dir.path().display()
+        ))
+        .into());
+    }
     if home.place != place {
         let (theirs, remedy) = match home.place.strip_prefix("s2 ") {
             Some(prefix) => (
@@ -101,6 +110,11 @@ pub(super) async fn note(database: &Database, records: &Records, data_dir: &Data
     let Some(position) = records.position() else { return Ok(()) };
     let place = embedded_place(data_dir)?;
     database.note_position(LOG, &place, position).await.map_err(explain).context("cannot write to the database")
+}
+
+/// From here on no server starts on this database.
+pub(super) async fn mark_moved(database: &Database) -> Result<()> {
+    database.move_home(LOG, MOVED).await.map_err(explain).context("cannot mark the old database as moved")
 }
 
 fn log_place(config: &Config, data_dir: &DataDir) -> Result<String> {

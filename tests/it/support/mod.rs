@@ -26,6 +26,11 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+/// Where the S2 is that all tests share.
+pub(crate) fn s2_endpoint() -> String {
+    std::env::var("CONTINUO_TEST_S2_ENDPOINT").expect("no S2 to test on; start one with: eval \"$(tests/services up)\"")
+}
+
 /// The dev environment's key in every test.
 pub(crate) const KEY: &str = "tr_dev_0123456789abcdefghijklmn";
 /// The second environment's.

@@ -1,6 +1,6 @@
 //! Claims of part ids.
 
-use super::uint;
+use super::{int, uint};
 use crate::entity::append_claim;
 use crate::error::damaged;
 use continuo_domain::channel::{ChannelKey, ChannelName, Direction, PartId, Position};
@@ -26,6 +26,22 @@ pub(crate) fn claim_row(claim: &NewClaim) -> append_claim::ActiveModel {
         claimed_at_ms: Set(claim.claimed_at.0),
         seq_num: Set(None),
         timestamp_ms: Set(None),
+    }
+}
+
+/// A claim as another database or log had it.
+pub(crate) fn whole_claim_row(claim: &Claim) -> append_claim::ActiveModel {
+    append_claim::ActiveModel {
+        session_id: Set(claim.channel.session.to_string()),
+        channel: Set(claimed_channel(claim.channel.name.as_ref(), claim.channel.direction)),
+        part_id: Set(claim.part_id.as_str().to_owned()),
+        is_servers: Set(claim.is_servers),
+        digest: Set(claim.digest.to_vec()),
+        mark: Set(claim.mark.clone()),
+        from_seq_num: Set(int(claim.from_seq_num)),
+        claimed_at_ms: Set(claim.claimed_at.0),
+        seq_num: Set(claim.settled_at.map(|at| int(at.seq_num))),
+        timestamp_ms: Set(claim.settled_at.map(|at| at.timestamp.0)),
     }
 }
 
