@@ -107,8 +107,8 @@ impl Inner {
         if let Some(at) = claim.settled_at {
             return Ok(Outcome::Landed(self.note(claim, at, true)));
         }
-        let given_up_at = claim.claimed_at.plus_ms(u64::try_from(self.options.append_timeout.as_millis()).unwrap_or(0));
-        let patience = if given_up_at < self.clock.now() { Duration::ZERO } else { self.options.repeat_patience };
+        let patience =
+            if self.given_up_at(claim) < self.clock.now() { Duration::ZERO } else { self.options.repeat_patience };
         let until = Instant::now() + patience;
         let (mut from, mut pause) = (claim.from_seq_num, LOOK_PAUSE);
         loop {
@@ -135,6 +135,11 @@ impl Inner {
             Some(at) => Outcome::Landed(self.note(claim, at, false)),
             None => Outcome::Never,
         })
+    }
+
+    /// When its writer, had it begun at once, has given up waiting for S2.
+    fn given_up_at(&self, claim: &Claim) -> Timestamp {
+        claim.claimed_at.plus_ms(u64::try_from(self.options.append_timeout.as_millis()).unwrap_or(0))
     }
 
     fn note(&self, claim: &Claim, at: Position, is_settled: bool) -> Landed {
@@ -170,12 +175,13 @@ impl Inner {
     /// Old claims that nobody settled: what became of each.
     pub(crate) async fn owed(&self, before: Timestamp, limit: u32) -> Result<Vec<OwedAppend>> {
         let claims = self.claims.unsettled(before, limit).await?;
-        let looked = stream::iter(claims).map(|claim| self.owed_for(claim)).buffer_unordered(OWED_AT_ONCE);
+        let looked = stream::iter(claims).map(|claim| self.owed_for(claim, before)).buffer_unordered(OWED_AT_ONCE);
         Ok(looked.filter_map(|owed| async { owed }).collect().await)
     }
 
-    /// One that cannot be looked into now must not keep the others.
-    async fn owed_for(&self, claim: Claim) -> Option<OwedAppend> {
+    /// One that cannot be looked into now must not keep the others. A writer is shut out only when it has had the time of a
+    /// request besides: where S2 is slow, a fence for each append that takes its time would make all of them begin anew.
+    async fn owed_for(&self, claim: Claim, before: Timestamp) -> Option<OwedAppend> {
         if self.is_writing(&claim.mark) {
             return None;
         }
@@ -190,7 +196,15 @@ impl Inner {
                 return None;
             }
         };
-        match self.find_out(&stream, &claim).await {
+        let found = if self.given_up_at(&claim) < before {
+            self.find_out(&stream, &claim).await
+        } else {
+            match find(&stream, &claim, &mut { claim.from_seq_num }, SeqNum::MAX).await {
+                Ok(None) => return None,
+                found => found,
+            }
+        };
+        match found {
             Ok(Some(at)) => {
                 Some(OwedAppend { channel: claim.channel.clone(), at, debt: self.landed(&claim, at, false) })
             }

@@ -111,6 +111,20 @@ async fn a_claim_that_a_sweep_gave_up_is_made_again() {
     assert_eq!(bodies(&*b, &key("a")).await, ["first", "x", "y"]);
 }
 
+/// Nor is one shut out that a sweep finds while it may still be on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_leaves_alone_who_may_still_write() {
+    let (a, b, rows, _dir) = two().await;
+    a.append(&key("a"), one("first")).await.unwrap();
+    let append = with_part("x", "p");
+    let slow = Append { claimed: claimed(&a, &rows, &append).await, ..append };
+    let soon = Wall.now().plus_ms(1_000);
+    let owed = b.owed(soon, 10).await.unwrap();
+    assert_eq!(owed.iter().map(|owed| owed.at.seq_num).collect::<Vec<_>>(), [0], "what landed is owed for at once");
+    assert_eq!(rows.unsettled(soon, 10).await.unwrap().len(), 2);
+    assert_eq!(a.append(&key("a"), slow).await.unwrap().start.seq_num, 1, "there is no fence between");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_id_whose_record_was_trimmed_is_free_again() {
     let (a, b, _rows, _dir) = two().await;
