@@ -243,20 +243,34 @@ impl Stream {
     pub(crate) async fn page(&self, from: ReadFrom, count: usize) -> Result<Page> {
         let stop = ReadStop::new().with_limits(ReadLimits::new().with_count(count));
         let input = ReadInput::new().with_start(ReadStart::new().with_from(from)).with_stop(stop);
-        match self.s2.read(input).await {
-            Ok(batch) if batch.records.is_empty() => Ok(self.check_tail().await?.map_or(Page::Missing, Page::At)),
-            Ok(batch) if self.is_end(&batch.records).await? => Ok(Page::Missing),
-            Ok(batch) => Ok(Page::Records(batch.records)),
-            Err(error) => match refusal::of_read(error)? {
-                Unread::Missing => {
-                    self.forget();
-                    Ok(Page::Missing)
-                }
-                Unread::At(tail) => {
-                    self.known.lock().reached(tail);
-                    Ok(Page::At(tail))
-                }
-            },
+        let mut tail_before = None;
+        loop {
+            return match self.s2.read(input.clone()).await {
+                // Everything there was is trimmed. A tail that is asked for after the read may be past a record that came in
+                // between, which nobody has trimmed: it takes a second read to know what lies below that tail.
+                Ok(batch) if batch.records.is_empty() => match tail_before {
+                    Some(tail) => Ok(Page::At(tail)),
+                    None => match self.check_tail().await? {
+                        Some(tail) => {
+                            tail_before = Some(tail);
+                            continue;
+                        }
+                        None => Ok(Page::Missing),
+                    },
+                },
+                Ok(batch) if self.is_end(&batch.records).await? => Ok(Page::Missing),
+                Ok(batch) => Ok(Page::Records(batch.records)),
+                Err(error) => match refusal::of_read(error)? {
+                    Unread::Missing => {
+                        self.forget();
+                        Ok(Page::Missing)
+                    }
+                    Unread::At(tail) => {
+                        self.known.lock().reached(tail);
+                        Ok(Page::At(tail))
+                    }
+                },
+            };
         }
     }
 
