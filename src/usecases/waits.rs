@@ -89,6 +89,10 @@ impl Core {
         self.signals.timers_changed();
         if let Err(error) = self.register_and_check(&mut made.row).await {
             warn!(waitpoint.id = %made.row.id, error = %error, cause = ?error.cause(), "race check of a wait failed");
+            // The record may be there already, and no append follow that would wake this one.
+            if let Some(row) = row {
+                drop(self.follow_up(&ChannelKey::reserved(row.id, wait.direction), None));
+            }
         }
         Ok(made)
     }

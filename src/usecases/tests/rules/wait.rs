@@ -128,6 +128,20 @@ async fn without_the_registry_a_record_that_is_there_completes_the_wait_all_the_
 }
 
 #[tokio::test]
+async fn a_failed_race_check_is_made_good_by_the_follow_up() {
+    let world = World::new().await;
+    world.create("a").await;
+    world.say("a", "x").await.unwrap();
+    world.core.follow_up_now().await.unwrap();
+    let run = waiting_run(&world).await;
+    world.gates.fail_before("read", &[], Error::Unavailable(Cause::new("down")));
+    let waitpoint = wait_for(&world, &run, None).await;
+    assert!(waitpoint.is_open());
+    world.core.follow_up_now().await.unwrap();
+    assert_eq!(output_of(&world, &waitpoint.id).await, Some(Completion::json("x")));
+}
+
+#[tokio::test]
 async fn a_failed_race_check_is_no_failure_of_the_wait() {
     let world = World::new().await;
     world.create("a").await;
