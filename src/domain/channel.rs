@@ -352,6 +352,14 @@ impl Fence {
 pub struct PartId(String);
 
 impl PartId {
+    /// What part ids of records begin with that the server writes by itself, so that no client's stands in their way.
+    const SERVERS: [&str; 2] = ["close:", "server:"];
+
+    /// Is it one that only the server gives?
+    pub fn is_servers(&self) -> bool {
+        Self::SERVERS.iter().any(|prefix| self.0.starts_with(prefix))
+    }
+
     /// Reads a part id.
     pub fn parse(text: &str) -> Result<Self> {
         let problem = match text {

@@ -303,7 +303,7 @@ pub struct BootState {
     pub booted_tail_seq_num: SeqNum,
     /// Runs that ended in a crash without reading anything, in a row.
     pub failures: u32,
-    /// No boot before this moment.
+    /// No boot before this moment; without failures, a boot that is owed since then.
     pub retry_at: Option<Timestamp>,
     /// Why the last one failed: what an operator sees.
     pub last_error: Option<String>,
@@ -326,6 +326,23 @@ impl BootState {
     /// A run got through its boot.
     pub fn succeeded(&mut self) {
         (self.failures, self.retry_at, self.last_error) = (0, None, None);
+    }
+
+    /// A boot may be due: from now on, unless it has to wait longer.
+    pub fn owe(&mut self, now: Timestamp) {
+        self.retry_at = self.retry_at.or(Some(now));
+    }
+
+    /// What was owed was looked into. A backoff goes on.
+    pub fn settle(&mut self) {
+        if self.failures == 0 {
+            self.retry_at = None;
+        }
+    }
+
+    /// Is a look at what is unread owed, apart from any backoff?
+    pub fn is_owed(&self) -> bool {
+        self.failures == 0 && self.retry_at.is_some()
     }
 
     /// How long a boot must wait, if it must.

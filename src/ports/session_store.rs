@@ -86,6 +86,11 @@ pub enum BootEvent {
     Read(SeqNum),
     /// A continuation was booted because of unread input below this tail.
     BootedFor(SeqNum),
+    /// A boot may be due and could not be looked into. The session is due (`sessions_without_live_run`) until `Settled`,
+    /// whoever is there by then.
+    Owed,
+    /// The look was had: nothing is owed. Leaves a backoff alone.
+    Settled,
     /// A run crashed before it had read anything new. Nothing if the session has another run by now: one that no longer owns
     /// it says nothing of how it boots.
     Failed {

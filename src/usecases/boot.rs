@@ -39,7 +39,7 @@ impl Core {
             && let Err(error) = self.after_session_run(session, run).await
         {
             warn!(session.id = %session, error = %error, cause = ?error.cause(), "the end of a run is not settled yet");
-            self.signals.owe_boot(&run.spec.environment, session);
+            self.owe_boot(&run.spec.environment, session).await;
         }
     }
 
@@ -64,6 +64,14 @@ impl Core {
             }
         }
         self.boot_for_unread(&run.spec.environment, session).await
+    }
+
+    /// A look at what is unread that failed: this replica tries it again, and the row tells whoever is there when this one is not.
+    pub(crate) async fn owe_boot(&self, environment: &EnvironmentId, session: &SessionId) {
+        self.signals.owe_boot(environment, session);
+        if let Err(error) = self.ports.sessions.note_boot(session, BootEvent::Owed, self.now()).await {
+            warn!(session.id = %session, error = %error, cause = ?error.cause(), "only this replica knows of an owed boot");
+        }
     }
 
     /// Boots a continuation if the session's run is over and a message of `.in` is unread. Whoever loses the claim looks

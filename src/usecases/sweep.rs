@@ -4,7 +4,8 @@ use crate::Core;
 use crate::seen::{PAGE, Seen};
 use crate::turn::Turn;
 use continuo_domain::session::{ListFilter, ListPosition, PageFrom, SessionStatus};
-use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
+use continuo_ports::session_store::BootEvent;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,64 +20,75 @@ const PACKETS_EVERY: Duration = Duration::from_secs(3_600);
 /// How far a replica looks back that takes over: changes of that time may have found nobody who swept.
 const LOOK_BACK_MS: i64 = 600_000;
 
-/// How far the sweeper of this replica is. Begins anew with each time it takes over.
-#[derive(Default)]
-struct Progress {
-    /// From where on changes are looked at; `None` before the first round.
-    since: Option<Timestamp>,
-    waits_at: Option<Instant>,
-    packets_at: Option<Instant>,
-}
-
 impl Core {
     /// Finishes closes that were left half done and boots what is due; at the start also what a crash may have left: waits
     /// whose record came, sessions with unread input and no run. One replica does this for all; what a replica owes by
     /// itself it pays itself. Runs until stopping.
     pub async fn run_sweeper(self) {
-        let mut turn = Turn::of("sweeper", &*self.ports.leases);
-        let mut progress = Progress::default();
-        while !self.stopping.is_cancelled() {
-            self.pay_owed_boots().await;
-            if turn.is_ours().await {
-                turn.work(self.sweep_round(&mut progress)).await;
-            } else {
-                progress = Progress::default();
-            }
-            tokio::select! {
-                () = self.stopping.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_millis(SWEEP_MS)) => {}
-            }
-        }
+        // Side by side: what is promised within a second must not wait for a walk over everything.
+        tokio::join!(self.sweep_promptly(), self.walk_over_everything());
         self.ports.leases.release_all().await;
     }
 
-    async fn sweep_round(&self, progress: &mut Progress) {
-        let now = self.now();
-        let since = match progress.since {
+    async fn sweep_promptly(&self) {
+        let mut turn = Turn::of("sweeper", &*self.ports.leases);
+        // From where on changes are looked at; none before the first round of a turn.
+        let mut since = None;
+        while !self.stopping.is_cancelled() {
+            self.pay_owed_boots().await;
+            since = match turn.is_ours().await {
+                true => Some(turn.work(self.sweep_round(since)).await),
+                false => None,
+            };
+            self.pause(Duration::from_millis(SWEEP_MS)).await;
+        }
+    }
+
+    /// What takes long, and has time.
+    async fn walk_over_everything(&self) {
+        let mut turn = Turn::of("walker", &*self.ports.leases);
+        let (mut waits_at, mut packets_at) = (None, None);
+        while !self.stopping.is_cancelled() {
+            if !turn.is_ours().await {
+                (waits_at, packets_at) = (None, None);
+            } else if is_due(&mut waits_at, WAITS_EVERY) {
+                turn.work(async {
+                    self.report("waits", self.sweep_waits().await);
+                    self.report("old records", self.sweep_ages().await);
+                })
+                .await;
+            } else if is_due(&mut packets_at, PACKETS_EVERY) {
+                self.report("packets", turn.work(self.sweep_packets(self.now())).await);
+            }
+            self.pause(Duration::from_millis(SWEEP_MS)).await;
+        }
+    }
+
+    async fn pause(&self, length: Duration) {
+        tokio::select! {
+            () = self.stopping.cancelled() => {}
+            () = tokio::time::sleep(length) => {}
+        }
+    }
+
+    /// Gives the moment from where on the next round looks at changes.
+    async fn sweep_round(&self, since: Option<Timestamp>) -> Timestamp {
+        let since = match since {
             Some(since) => since,
-            None => self.begin_sweeping(progress, now).await,
+            None => self.begin_sweeping(self.now()).await,
         };
         self.report("closes", self.sweep_closes().await);
         let now = self.now();
         self.report("debts", self.sweep_debts(now).await);
         let boots = self.sweep_boots(since, now).await;
         // After a sweep that failed the next one looks back as far.
-        progress.since = Some(if boots.is_ok() { Timestamp(now.0 - 10 * SWEEP_MS as i64) } else { since });
+        let next = if boots.is_ok() { Timestamp(now.0 - 10 * SWEEP_MS as i64) } else { since };
         self.report("boots", boots);
-        if is_due(&mut progress.waits_at, WAITS_EVERY) {
-            self.report("waits", self.sweep_waits().await);
-            self.report("old records", self.sweep_ages().await);
-        }
-        if is_due(&mut progress.packets_at, PACKETS_EVERY) {
-            self.report("packets", self.sweep_packets(now).await);
-        }
+        next
     }
 
     /// What somebody who went away may have left. Gives the moment from where on changes are for the sweeps after it.
-    async fn begin_sweeping(&self, progress: &mut Progress, now: Timestamp) -> Timestamp {
-        self.report("waits", self.sweep_waits().await);
-        progress.waits_at = Some(Instant::now() + WAITS_EVERY);
-        progress.packets_at = Some(Instant::now());
+    async fn begin_sweeping(&self, now: Timestamp) -> Timestamp {
         if self.ports.channels.is_shared() {
             // The debts tell of input that nobody followed up; looking at every session is for where there are none.
             return Timestamp(now.0 - LOOK_BACK_MS);
@@ -139,7 +151,7 @@ impl Core {
     /// Tries the boots again that failed on this replica.
     async fn pay_owed_boots(&self) {
         for (environment, session) in self.signals.take_owed_boots() {
-            self.boot_or_owe(&environment, &session).await;
+            self.pay_owed_boot(&environment, &session).await;
         }
     }
 
@@ -152,17 +164,33 @@ impl Core {
             let page = self.ports.sessions.sessions_without_live_run(since, now, after.as_ref(), PAGE).await?;
             let Some(last) = page.last().map(|s| s.id.clone()) else { return Ok(0) };
             for session in page {
-                self.boot_or_owe(&session.tenant.environment, &session.id).await;
+                if session.boot.is_owed() {
+                    self.pay_owed_boot(&session.tenant.environment, &session.id).await;
+                } else {
+                    self.boot_or_owe(&session.tenant.environment, &session.id).await;
+                }
             }
             after = Some(last);
         }
     }
 
     /// What fails is tried again with the next sweep, also when the session is no longer among those that changed.
-    async fn boot_or_owe(&self, environment: &EnvironmentId, session: &SessionId) {
-        if let Err(error) = self.boot_for_unread(environment, session).await {
-            warn!(session.id = %session, error = %error, cause = ?error.cause(), "unread input waits for the next sweep");
-            self.signals.owe_boot(environment, session);
+    async fn boot_or_owe(&self, environment: &EnvironmentId, session: &SessionId) -> bool {
+        let Err(error) = self.boot_for_unread(environment, session).await else { return true };
+        warn!(session.id = %session, error = %error, cause = ?error.cause(), "unread input waits for the next sweep");
+        self.owe_boot(environment, session).await;
+        false
+    }
+
+    async fn pay_owed_boot(&self, environment: &EnvironmentId, session: &SessionId) {
+        if !self.boot_or_owe(environment, session).await {
+            return;
+        }
+        match self.ports.sessions.note_boot(session, BootEvent::Settled, self.now()).await {
+            Ok(_) | Err(Error::SessionNotFound) => {}
+            Err(error) => {
+                warn!(session.id = %session, error = %error, cause = ?error.cause(), "a boot that was looked into stays owed");
+            }
         }
     }
 

@@ -352,6 +352,8 @@ fn note(session: &mut Session, event: BootEvent, now: Timestamp) {
         }
         BootEvent::Read(_) => {}
         BootEvent::BootedFor(tail) => boot.booted_tail_seq_num = boot.booted_tail_seq_num.max(tail),
+        BootEvent::Owed => boot.owe(now),
+        BootEvent::Settled => boot.settle(),
         BootEvent::Failed { run, error } if session.current_run.as_ref() == Some(&run) => boot.failed(now, &error),
         BootEvent::Failed { .. } => {}
     }

@@ -212,6 +212,8 @@ async fn input_whose_boot_failed_is_booted_by_the_sweeper_although_no_row_change
     let unavailable = || Error::Unavailable(Cause::new("test"));
     world.gates.fail_before("claim_run", &[], unavailable());
     world.say("a", "hello").await.unwrap();
+    // The sweep finds it by what this replica owes, and by what the row says.
+    world.gates.fail_before("claim_run", &[], unavailable());
     world.gates.fail_before("claim_run", &[], unavailable());
     for alive in [0, 1, 1] {
         let now = world.clock.now();
@@ -219,6 +221,24 @@ async fn input_whose_boot_failed_is_booted_by_the_sweeper_although_no_row_change
         assert_eq!(world.runs_of(&session.id).await.iter().filter(|r| r.is_alive()).count(), alive);
         world.clock.advance_ms(60_000);
     }
+}
+
+#[tokio::test]
+async fn a_boot_that_is_owed_outlives_the_replica_that_owes_it() {
+    let world = Arc::new(World::new().await);
+    let created = world.create("a").await;
+    let mut run = world.start_run().await;
+    world.say("a", "hello").await.unwrap();
+    // The end of the run does not get to look at what is unread.
+    world.gates.fail_before("tail", &[], Error::Unavailable(Cause::new("test")));
+    run.complete().await;
+    assert_eq!(world.runs_of(&created.session.id).await.len(), 1);
+    // Another one, much later: it knows of nothing, and nothing has changed since.
+    world.clock.advance_ms(3_600_000);
+    let (now, later) = (world.clock.now(), world.replica());
+    later.sweep_boots(now, now).await.unwrap();
+    assert_eq!(world.runs_of(&created.session.id).await.len(), 2);
+    assert!(world.session(&named("a")).await.boot.retry_at.is_none(), "it is paid");
 }
 
 #[tokio::test]
