@@ -1,7 +1,7 @@
 //! Word from replica to replica. Any hint may be lost, doubled or late: whoever waits for one also has a clock.
 
 use async_trait::async_trait;
-use continuo_domain::{EnvironmentId, RunId, SessionId};
+use continuo_domain::{EnvironmentId, RunId};
 use futures_util::stream::BoxStream;
 
 /// What another replica should look at.
@@ -15,8 +15,6 @@ pub enum Hint {
     RunChanged(RunId),
     /// A session with this name came into being.
     SessionArrived(EnvironmentId, String),
-    /// A session was renamed, changed or deleted: what is remembered of it no longer counts.
-    SessionChanged(SessionId),
 }
 
 /// The way hints take. Between replicas only: what one process tells itself goes by a shorter way.
@@ -39,7 +37,6 @@ impl Hint {
             Self::Timers => "timers".to_owned(),
             Self::RunChanged(run) => format!("run {run}"),
             Self::SessionArrived(environment, name) => format!("arrived {environment} {name}"),
-            Self::SessionChanged(session) => format!("session {session}"),
         }
     }
 
@@ -54,7 +51,6 @@ impl Hint {
                 let (environment, name) = rest.split_once(' ')?;
                 Some(Self::SessionArrived(EnvironmentId::parse(environment).ok()?, name.to_owned()))
             }
-            "session" => SessionId::parse(rest).ok().map(Self::SessionChanged),
             _ => None,
         }
     }
@@ -72,7 +68,6 @@ mod tests {
             Hint::Timers,
             Hint::RunChanged(RunId::from_body("r")),
             Hint::SessionArrived(environment, "a name: with spaces".into()),
-            Hint::SessionChanged(SessionId::from_body("s")),
         ];
         for hint in hints {
             assert_eq!(Hint::of_text(&hint.to_text()), Some(hint));

@@ -9,7 +9,9 @@ use crate::body::without_webhook_mark;
 use crate::held_claim::HeldClaim;
 use crate::{ChannelTarget, Core};
 use bytes::Bytes;
-use continuo_domain::channel::{Append, Appended, ChannelKey, Command, Direction, Fence, FencingToken, NewRecord};
+use continuo_domain::channel::{
+    Append, Appended, ChannelKey, Command, Direction, Fence, FencingToken, NewRecord, PartId,
+};
 use continuo_domain::principal::{Principal, RunClaim, Writer};
 use continuo_domain::session::{Session, SessionRef};
 use continuo_domain::{Error, Result, Violation};
@@ -139,6 +141,11 @@ impl Core {
         let is_command = |record: &NewRecord| matches!(record.command(), Ok(Some(_)));
         if append.records.iter().any(|r| matches!(r.command(), Ok(Some(Command::Fence(_))))) {
             return Err(Violation::new("records", "holds a fence command; fences are set by the server").into());
+        }
+        if append.part_id.as_ref().is_some_and(PartId::is_servers) {
+            return Err(
+                Violation::new("part_id", "may not begin with close: or server:, which are the server's own").into()
+            );
         }
         let has_condition = append.match_seq_num.is_some() || append.fencing_token.is_some();
         if caller.writer(&channel.session) == Writer::Public && (has_condition || append.records.iter().any(is_command))

@@ -150,7 +150,6 @@ impl Signals {
             Some(Hint::RunChanged(run)) => self.run_changed_here(RunSignal::One(run)),
             Some(Hint::SessionArrived(environment, name)) => self.session_arrived_here(&(environment, name)),
             // Nothing that is remembered of a session here outlives the call it was read for.
-            Some(Hint::SessionChanged(_)) => {}
             None => {
                 self.work_changed_here();
                 self.run_changed_here(RunSignal::Any);

@@ -15,6 +15,7 @@ use s2_sdk::S2;
 use s2_sdk::types::BasinName;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Streams, basins, outcomes and marks that are remembered, each about twice as many at most. Streams that are followed or
@@ -23,6 +24,8 @@ const REMEMBERED_MAX: usize = 20_000;
 /// Metered bytes of appends that are on their way to S2; more wait.
 pub const APPEND_INFLIGHT_BYTES: usize = 64 << 20;
 const PROCESS_BYTES: usize = 10;
+/// How long a close waits for the notes of what was paid.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A channel log on S2. Cheap to ask from many tasks; opened within a tokio runtime. Dropping it ends its tasks with the
 /// last follower; [`Self::close`] ends everything in order.
@@ -90,7 +93,8 @@ impl S2Log {
     /// Ends followers with `Stopping`, refuses what comes, and notes what was followed up until now.
     pub async fn close(&self) {
         self.inner.common.stopping.cancel();
-        self.inner.debts.flush().await;
+        // What is not noted in time is found by a sweep.
+        let _ = tokio::time::timeout(FLUSH_PATIENCE, self.inner.debts.flush()).await;
         if let Some(settler) = self.inner.settler.lock().take() {
             settler.abort();
         }

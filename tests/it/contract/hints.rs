@@ -1,6 +1,6 @@
 //! What every `Hints` between replicas keeps. Each pair is two replicas of one deployment of its own.
 
-use continuo_domain::{EnvironmentId, RunId, SessionId};
+use continuo_domain::{EnvironmentId, RunId};
 use continuo_ports::{Hint, Hints};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -51,7 +51,6 @@ pub(crate) async fn a_hint_reaches_the_other_replica_as_it_was((one, two): Pair)
         Hint::RunChanged(RunId::from_body("r")),
         Hint::SessionArrived(environment.clone(), "a name: with 'quotes', \"more\"\nlines, \\ and ü".into()),
         Hint::SessionArrived(environment, "\u{10ffff}".repeat(256)),
-        Hint::SessionChanged(SessionId::from_body("s")),
     ];
     let mut heard = listening(&two).await;
     one.send(hints.to_vec()).await;

@@ -175,3 +175,15 @@ async fn headers_travel_as_they_came() {
     let stored = world.records(&created.session.id, Direction::Out).await;
     assert_eq!(stored.last().unwrap().headers, record.headers);
 }
+
+#[tokio::test]
+async fn nobody_but_the_server_writes_under_its_own_part_ids() {
+    let world = World::new().await;
+    let created = world.create("a").await;
+    for part_id in [format!("close:{}", created.session.id), "server:1".to_owned()] {
+        let mut request = text(input(&named("a")), "x");
+        request.append.part_id = Some(continuo_domain::channel::PartId::parse(&part_id).unwrap());
+        let refused = world.core.append(&world.key, request).await;
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+    }
+}
