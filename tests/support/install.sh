@@ -9,7 +9,7 @@ S2_LITE_VERSION=0.43.4
 # Programs that take minutes to build are kept here for other clones. Nothing depends on it.
 TOOL_CACHE=${CONTINUO_TOOL_CACHE:-${HOME:-/tmp}/.cache/continuo}
 
-install() {
+install_everything() {
     need_rust
     local packages=()
     has_python || packages+=(python3 python3-venv)
@@ -85,7 +85,8 @@ install_program() {
     local wanted="$crate $version"
     if [[ $("$root/bin/$bin" --version 2>/dev/null) == "$wanted" ]]; then return; fi
     if [[ $("$kept" --version 2>/dev/null) == "$wanted" ]]; then
-        install -D "$kept" "$root/bin/$bin"
+        mkdir -p "$root/bin"
+        cp "$kept" "$root/bin/$bin"
         return
     fi
     CARGO_PROFILE_DEV_DEBUG=0 cargo install "$crate" --version "$version" --bin "$bin" "$@" --locked --debug --quiet --force \
