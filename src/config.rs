@@ -21,7 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-pub use self::cluster::{BASIN_PREFIX_CHARS_MAX, Database, REDIS_PREFIX_CHARS_MAX, Redis, S2};
+pub use self::cluster::{Database, REDIS_PREFIX_CHARS_MAX, Redis, S2};
 pub use self::layer::Layer;
 pub use self::secret::{Secret, SecretUrl};
 pub(crate) use self::section::{not_empty_path, path};

@@ -1,11 +1,10 @@
 //! The engines that replicas share. Each is switched by its URL alone.
 
+use continuo_s2_log::BASIN_PREFIX_BYTES_MAX;
 use serde::Serialize;
 
 use super::{Config, ConfigError, Secret, SecretUrl};
 
-/// Longest beginning of a basin's name: an organization's own part and S2's limit of 48 leave so much.
-pub const BASIN_PREFIX_CHARS_MAX: usize = 20;
 /// Longest beginning of a Redis key.
 pub const REDIS_PREFIX_CHARS_MAX: usize = 64;
 
@@ -165,13 +164,13 @@ impl S2 {
             return refuse("s2.endpoint is cloud, which asks for a token: set CONTINUO_S2_ACCESS_TOKEN".to_owned());
         }
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.basin_prefix.len() > BASIN_PREFIX_CHARS_MAX
+        if self.basin_prefix.len() > BASIN_PREFIX_BYTES_MAX
             || !self.basin_prefix.chars().all(is_plain)
             || self.basin_prefix.starts_with('-')
             || self.basin_prefix.ends_with('-')
         {
             return refuse(format!(
-                "s2.basin_prefix may hold small letters, digits and inner - only, at most {BASIN_PREFIX_CHARS_MAX}"
+                "s2.basin_prefix may hold small letters, digits and inner - only, at most {BASIN_PREFIX_BYTES_MAX}"
             ));
         }
         Ok(())

@@ -33,9 +33,6 @@ pub trait AppendClaims: Send + Sync + 'static {
     /// The claim of a part id, if there is one.
     async fn claim_of(&self, channel: &ChannelKey, part_id: &PartId) -> Result<Option<Claim>>;
 
-    /// Is the claim still the one with this mark, and not settled?
-    async fn is_held(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<bool>;
-
     /// Puts a new claim in the place of `old`, if that is still there as it was read. False if it is not.
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool>;
 

@@ -6,6 +6,7 @@ use crate::turn::Turn;
 use continuo_domain::session::{ListFilter, ListPosition, PageFrom, SessionStatus};
 use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp};
 use continuo_ports::session_store::BootEvent;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -35,10 +36,11 @@ impl Core {
         // From where on changes are looked at; none before the first round of a turn.
         let mut since = None;
         while !self.stopping.is_cancelled() {
-            self.pay_owed_boots().await;
-            since = match turn.is_ours().await {
-                true => Some(turn.work(self.sweep_round(since)).await),
-                false => None,
+            since = if turn.is_ours().await {
+                Some(turn.work(self.sweep_round(since)).await)
+            } else {
+                self.pay_owed_boots().await;
+                None
             };
             self.pause(Duration::from_millis(SWEEP_MS)).await;
         }
@@ -148,26 +150,33 @@ impl Core {
         }
     }
 
-    /// Tries the boots again that failed on this replica.
-    async fn pay_owed_boots(&self) {
-        for (environment, session) in self.signals.take_owed_boots() {
-            self.pay_owed_boot(&environment, &session).await;
+    /// Tries the boots again that failed on this replica. Says which.
+    async fn pay_owed_boots(&self) -> HashSet<(EnvironmentId, SessionId)> {
+        let owed = self.signals.take_owed_boots();
+        for (environment, session) in &owed {
+            self.pay_owed_boot(environment, session).await;
         }
+        owed
     }
 
     /// Boots open sessions with unread input and no live run, of those that changed since `since` or whose backoff is over;
     /// and what this replica owes.
     pub async fn sweep_boots(&self, since: Timestamp, now: Timestamp) -> Result<u64> {
-        self.pay_owed_boots().await;
+        let tried = self.pay_owed_boots().await;
         let mut after = None;
         loop {
             let page = self.ports.sessions.sessions_without_live_run(since, now, after.as_ref(), PAGE).await?;
             let Some(last) = page.last().map(|s| s.id.clone()) else { return Ok(0) };
             for session in page {
+                let this = (session.tenant.environment, session.id);
+                // The row of one that failed a moment ago says the same again.
+                if tried.contains(&this) {
+                    continue;
+                }
                 if session.boot.is_owed() {
-                    self.pay_owed_boot(&session.tenant.environment, &session.id).await;
+                    self.pay_owed_boot(&this.0, &this.1).await;
                 } else {
-                    self.boot_or_owe(&session.tenant.environment, &session.id).await;
+                    self.boot_or_owe(&this.0, &this.1).await;
                 }
             }
             after = Some(last);

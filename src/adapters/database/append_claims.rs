@@ -41,12 +41,6 @@ impl AppendClaims for SqlStore {
         one(self.database.readers(), by_key(channel, part_id)).await
     }
 
-    async fn is_held(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<bool> {
-        let row = by_key(channel, part_id).filter(Column::Mark.eq(mark)).filter(Column::SeqNum.is_null());
-        let id = row.select_only().column(Column::PartId).into_tuple::<String>();
-        id.one(self.database.readers()).await.map(|id| id.is_some()).map_err(failed)
-    }
-
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool> {
         let new = new.of(&old.channel.session);
         let is_as_read = match old.settled_at {

@@ -5,12 +5,12 @@ use crate::contract::postgres::PostgresDatabase;
 use crate::contract::rows::*;
 use crate::contract::rows_of;
 use crate::{Database, waitpoints};
+use continuo_domain::SessionId;
 use continuo_domain::channel::{ChannelKey, Direction, PartId, Position};
 use continuo_domain::claim::{Claim, Claimed, NewClaim};
 use continuo_domain::run::{Holder, RunCommand};
 use continuo_domain::session::SessionRef;
-use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
-use continuo_domain::{SessionId, WaitpointId};
+use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint};
 use continuo_ports::append_claims::Settled;
 use continuo_ports::environments::{Environment, KeyOwner, RotatedKey};
 use futures_util::FutureExt;
@@ -118,7 +118,6 @@ async fn claims_ask_once() {
     let Claimed::Fresh(claim) = claims.claim(&session, new_claim("p")).await.unwrap() else { panic!("it was free") };
     let (channel, part_id) = (&claim.channel, &claim.part_id);
     assert_eq!(counted.of(claims.claim_of(channel, part_id)).await.0, 1);
-    assert_eq!(counted.of(claims.is_held(channel, part_id, &claim.mark)).await, (1, true));
     let taker = NewClaim { mark: "taker".into(), ..new_claim("p") };
     assert_eq!(counted.of(claims.take_over(&claim, taker)).await, (1, true));
     assert_eq!(counted.of(claims.release(channel, part_id, "taker")).await.0, 1);
@@ -196,21 +195,7 @@ async fn a_dead_connection_costs_no_claim() {
 
 fn wait_for(name: &str) -> Waitpoint {
     let session = WaitedSession::Name(name.into());
-    Waitpoint {
-        id: WaitpointId::from_body("w"),
-        environment: env(),
-        kind: WaitpointKind::Manual,
-        run: None,
-        channel: Some(ChannelWait { session, direction: Direction::In, from_seq_num: 0 }),
-        awaited_run: None,
-        idempotency_key: None,
-        idempotency_key_expires_at: None,
-        tags: vec![],
-        timeout_at: None,
-        completed_at: None,
-        completion: None,
-        created_at: T0,
-    }
+    Waitpoint { channel: Some(ChannelWait { session, direction: Direction::In, from_seq_num: 0 }), ..waitpoint("w") }
 }
 
 /// The create begins before the wait is committed, and waits for it: its own view of the database is older than the wait.

@@ -7,7 +7,7 @@ use crate::contract::rows_of;
 use crate::{Database, SqlStore};
 use continuo_domain::run::{Holder, MetadataOperation, MetadataUpdate, MetadataVerb, NewRun, Parent, RunCommand};
 use continuo_domain::session::SessionPatch;
-use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoint, WaitpointKind};
+use continuo_domain::waitpoint::{ChannelWait, Completion, WaitedSession, Waitpoint};
 use continuo_domain::{RunId, SessionId, WaitpointId, channel::Direction};
 use continuo_ports::run_store::{LeaseRef, NewTrigger, ParentWait};
 use continuo_ports::session_store::Claim;
@@ -184,24 +184,6 @@ async fn limits_of_queues_hold_across_replicas() {
     assert_eq!(replicas.deadlocks().await, 0);
 }
 
-fn wait(body: &str) -> Waitpoint {
-    Waitpoint {
-        id: WaitpointId::from_body(body),
-        environment: env(),
-        kind: WaitpointKind::Manual,
-        run: None,
-        channel: None,
-        awaited_run: None,
-        idempotency_key: None,
-        idempotency_key_expires_at: None,
-        tags: vec![],
-        timeout_at: None,
-        completed_at: None,
-        completion: None,
-        created_at: T0,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_completions_count_once_across_replicas() {
     let replicas = Replicas::start().await;
@@ -217,7 +199,7 @@ async fn keys_and_completions_count_once_across_replicas() {
                     ("run", made.row.spec.id.to_string(), made.is_cached)
                 } else {
                     let made =
-                        rows.runs.create_waitpoint(Waitpoint { idempotency_key: key, ..wait(&id) }).await.unwrap();
+                        rows.runs.create_waitpoint(Waitpoint { idempotency_key: key, ..waitpoint(&id) }).await.unwrap();
                     ("wait", made.row.id.to_string(), made.is_cached)
                 }
             }
@@ -249,7 +231,7 @@ async fn names_and_the_waits_by_them_meet_across_replicas() {
         let by_name = |body: String| {
             let session = WaitedSession::Name(text.clone());
             let channel = ChannelWait { session, direction: Direction::In, from_seq_num: 0 };
-            Waitpoint { channel: Some(channel), ..wait(&body) }
+            Waitpoint { channel: Some(channel), ..waitpoint(&body) }
         };
         // On odd rounds the name comes by a rename.
         let renamed = match round % 2 {

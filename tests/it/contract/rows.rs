@@ -4,7 +4,8 @@ use continuo_domain::id::{OrganizationId, ProjectId};
 use continuo_domain::run::{Assignment, Holder, NewRun, Run, RunCommand, RunReason};
 use continuo_domain::session::TriggerConfig;
 use continuo_domain::session::{EnvironmentType, ExternalId, Json, NewSession, Session, SessionRef, Tenant};
-use continuo_domain::{EnvironmentId, RunId, SessionId, Timestamp};
+use continuo_domain::waitpoint::{Waitpoint, WaitpointKind};
+use continuo_domain::{EnvironmentId, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::DequeueRequest;
 use continuo_ports::session_store::{Claim, ClaimRun};
 use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore};
@@ -72,6 +73,25 @@ pub(crate) fn new_session(body: &str, external_id: Option<&str>) -> NewSession {
 
 pub(crate) fn new_run(body: &str) -> NewRun {
     NewRun::of_task(RunId::from_body(body), env(), TASK, "{}".into())
+}
+
+/// Open, for callers to complete, on nothing.
+pub(crate) fn waitpoint(body: &str) -> Waitpoint {
+    Waitpoint {
+        id: WaitpointId::from_body(body),
+        environment: env(),
+        kind: WaitpointKind::Manual,
+        run: None,
+        channel: None,
+        awaited_run: None,
+        idempotency_key: None,
+        idempotency_key_expires_at: None,
+        tags: vec![],
+        timeout_at: None,
+        completed_at: None,
+        completion: None,
+        created_at: T0,
+    }
 }
 
 pub(crate) fn claim(session: &SessionId, expected_version: u64, run: &str) -> ClaimRun {

@@ -329,7 +329,7 @@ pub(crate) async fn a_queue_keeps_its_limit(rows: Rows) {
     let holder = Holder::Lease(out[2].lease.as_ref().unwrap().number);
     rows.apply(&id("r3"), RunCommand::Start(holder), after(12)).await;
     assert!(dequeued(&rows, request("w", 20, after(12)), 12).await.is_empty(), "an executing run takes room");
-    rows.runs.create_waitpoint(manual("w")).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("w")).await.unwrap();
     rows.apply(&id("r3"), RunCommand::Suspend { holder, waitpoint: wp("w") }, after(13)).await;
     assert_eq!(names(&dequeued(&rows, request("w", 20, after(13)), 13).await), ["r5"], "a suspended one does not");
     rows.runs.complete_waitpoint(&wp("w"), Completion::empty(), after(14)).await.unwrap();
@@ -404,7 +404,7 @@ pub(crate) async fn the_clock_finds_what_is_due(rows: Rows) {
     assert_eq!(rows.runs.next_due(T0).await.unwrap(), None);
     trigger(&rows, NewRun { ttl_ms: Some(100), ..new_run("ttl") }, 0).await;
     trigger(&rows, NewRun { delay_until: Some(after(50)), ..new_run("delayed") }, 0).await;
-    let waitpoint = Waitpoint { timeout_at: Some(after(30)), ..manual("w") };
+    let waitpoint = Waitpoint { timeout_at: Some(after(30)), ..waitpoint("w") };
     rows.runs.create_waitpoint(waitpoint).await.unwrap();
     let due = async |ms, limit| {
         let runs = rows.runs.due_runs(after(ms), limit).await.unwrap();
@@ -449,27 +449,9 @@ pub(crate) async fn metadata_and_tags_are_kept(rows: Rows) {
     assert!(matches!(missing, Err(Error::RunNotFound)), "{missing:?}");
 }
 
-fn manual(body: &str) -> Waitpoint {
-    Waitpoint {
-        id: wp(body),
-        environment: env(),
-        kind: WaitpointKind::Manual,
-        run: None,
-        channel: None,
-        awaited_run: None,
-        idempotency_key: None,
-        idempotency_key_expires_at: None,
-        tags: vec![],
-        timeout_at: None,
-        completed_at: None,
-        completion: None,
-        created_at: T0,
-    }
-}
-
 fn on_channel(body: &str, session: &str, direction: Direction, from_seq_num: u64) -> Waitpoint {
     let session = WaitedSession::Id(SessionId::from_body(session));
-    Waitpoint { channel: Some(ChannelWait { session, direction, from_seq_num }), ..manual(body) }
+    Waitpoint { channel: Some(ChannelWait { session, direction, from_seq_num }), ..waitpoint(body) }
 }
 
 pub(crate) async fn a_wait_that_completes_resumes_its_run(rows: Rows) {
@@ -496,7 +478,7 @@ pub(crate) async fn a_wait_that_completes_resumes_its_run(rows: Rows) {
 
 pub(crate) async fn a_wait_that_was_complete_resumes_its_run_at_once(rows: Rows) {
     let (run, holder) = rows.executing(new_run("a"), after(1)).await;
-    rows.runs.create_waitpoint(manual("w")).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("w")).await.unwrap();
     let completed = rows.runs.complete_waitpoint(&wp("w"), Completion::empty(), after(2)).await.unwrap();
     assert!(completed.is_first && completed.resumed.is_empty());
     let suspend = RunCommand::Suspend { holder, waitpoint: wp("w") };
@@ -511,7 +493,7 @@ pub(crate) async fn suspending_and_completing_always_meet(rows: Rows) {
     for round in 0..24 {
         let (run, holder) = rows.executing(new_run(&format!("r{round}")), after(1)).await;
         let waitpoint = wp(&format!("w{round}"));
-        rows.runs.create_waitpoint(Waitpoint { id: waitpoint.clone(), ..manual("w") }).await.unwrap();
+        rows.runs.create_waitpoint(super::rows::waitpoint(&format!("w{round}"))).await.unwrap();
         let outcomes = together(2, |i| {
             let (runs, id, waitpoint) = (rows.runs.clone(), run.spec.id.clone(), waitpoint.clone());
             async move {
@@ -532,7 +514,7 @@ pub(crate) async fn suspending_and_completing_always_meet(rows: Rows) {
 
 pub(crate) async fn of_many_completions_one_is_first(rows: Rows) {
     let (run, holder) = rows.executing(new_run("a"), after(1)).await;
-    rows.runs.create_waitpoint(manual("w")).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("w")).await.unwrap();
     rows.apply(&run.spec.id, RunCommand::Suspend { holder, waitpoint: wp("w") }, after(2)).await;
     let completions = together(16, |i| {
         let runs = rows.runs.clone();
@@ -550,8 +532,8 @@ pub(crate) async fn of_many_completions_one_is_first(rows: Rows) {
 }
 
 pub(crate) async fn a_completion_resumes_every_run_that_waits(rows: Rows) {
-    rows.runs.create_waitpoint(manual("w")).await.unwrap();
-    rows.runs.create_waitpoint(manual("other")).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("w")).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("other")).await.unwrap();
     for (body, waitpoint) in [("a", "w"), ("b", "w"), ("c", "other"), ("d", "w")] {
         let (run, holder) = rows.executing(new_run(body), after(1)).await;
         rows.apply(&run.spec.id, RunCommand::Suspend { holder, waitpoint: wp(waitpoint) }, after(2)).await;
@@ -563,7 +545,7 @@ pub(crate) async fn a_completion_resumes_every_run_that_waits(rows: Rows) {
 
 pub(crate) async fn a_wait_on_nothing_is_refused(rows: Rows) {
     let (run, holder) = rows.executing(new_run("a"), after(1)).await;
-    rows.runs.create_waitpoint(Waitpoint { environment: other_env(), ..manual("theirs") }).await.unwrap();
+    rows.runs.create_waitpoint(Waitpoint { environment: other_env(), ..waitpoint("theirs") }).await.unwrap();
     for waitpoint in [wp("x"), wp("theirs")] {
         let suspend = RunCommand::Suspend { holder, waitpoint };
         let refused = rows.runs.apply(&env(), &run.spec.id, suspend, after(2)).await;
@@ -626,7 +608,7 @@ pub(crate) async fn open_waits_are_found_by_channel_and_number(rows: Rows) {
         on_channel("b", "s", Direction::In, 5),
         on_channel("c", "s", Direction::Out, 0),
         on_channel("d", "t", Direction::In, 0),
-        manual("e"),
+        waitpoint("e"),
     ] {
         rows.runs.create_waitpoint(waitpoint).await.unwrap();
     }
@@ -653,7 +635,7 @@ pub(crate) async fn open_waits_are_found_by_channels(rows: Rows) {
         on_channel("c", "s", Direction::Out, 0),
         on_channel("d", "t", Direction::Out, 9),
         on_channel("e", "u", Direction::In, 0),
-        manual("f"),
+        waitpoint("f"),
     ] {
         rows.runs.create_waitpoint(waitpoint).await.unwrap();
     }
@@ -679,8 +661,8 @@ pub(crate) async fn open_waits_are_swept_in_pages(rows: Rows) {
         rows.runs.create_waitpoint(on_channel(&format!("w{i}"), "s", Direction::In, i)).await.unwrap();
     }
     let unbound = ChannelWait { session: WaitedSession::Name("n".into()), direction: Direction::In, from_seq_num: 0 };
-    rows.runs.create_waitpoint(Waitpoint { channel: Some(unbound), ..manual("u") }).await.unwrap();
-    rows.runs.create_waitpoint(manual("v")).await.unwrap();
+    rows.runs.create_waitpoint(Waitpoint { channel: Some(unbound), ..waitpoint("u") }).await.unwrap();
+    rows.runs.create_waitpoint(waitpoint("v")).await.unwrap();
     rows.runs.complete_waitpoint(&wp("w3"), Completion::empty(), after(1)).await.unwrap();
     let (mut seen, mut last) = (Vec::new(), None);
     loop {
@@ -694,7 +676,7 @@ pub(crate) async fn open_waits_are_swept_in_pages(rows: Rows) {
 
 pub(crate) async fn time_outs_are_found(rows: Rows) {
     for (body, ms) in [("a", Some(30)), ("b", Some(10)), ("c", Some(20)), ("d", None), ("e", Some(10))] {
-        rows.runs.create_waitpoint(Waitpoint { timeout_at: ms.map(after), ..manual(body) }).await.unwrap();
+        rows.runs.create_waitpoint(Waitpoint { timeout_at: ms.map(after), ..waitpoint(body) }).await.unwrap();
     }
     rows.runs.complete_waitpoint(&wp("e"), Completion::empty(), after(1)).await.unwrap();
     let found = async |ms, limit| {
@@ -709,9 +691,9 @@ pub(crate) async fn time_outs_are_found(rows: Rows) {
 
 pub(crate) async fn waitpoints_are_listed_newest_first(rows: Rows) {
     for (body, ms) in [("c", 1), ("a", 2), ("b", 2)] {
-        rows.runs.create_waitpoint(Waitpoint { created_at: after(ms), ..manual(body) }).await.unwrap();
+        rows.runs.create_waitpoint(Waitpoint { created_at: after(ms), ..waitpoint(body) }).await.unwrap();
     }
-    rows.runs.create_waitpoint(Waitpoint { environment: other_env(), ..manual("z") }).await.unwrap();
+    rows.runs.create_waitpoint(Waitpoint { environment: other_env(), ..waitpoint("z") }).await.unwrap();
     let list = async |after: Option<&str>, size| {
         let from = after.map_or(PageFrom::Start, |body| PageFrom::After(wp(body)));
         let page = rows.runs.list_waitpoints(&env(), &WaitpointFilter::default(), &from, size).await.unwrap();

@@ -9,7 +9,7 @@ use continuo_domain::channel::{ChannelKey, ChannelName, Direction, PartId};
 use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::run::{NewRun, Run, RunCommand, RunReason, RunStatus};
 use continuo_domain::session::{ExternalId, Json, SessionPatch, SessionRef, SessionStatus, TriggerConfig};
-use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
+use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint};
 use continuo_domain::{EnvironmentId, Error, RunId, SessionId, WaitpointId};
 use continuo_ports::run_store::PageFrom;
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, NamedChannel};
@@ -156,21 +156,8 @@ pub(crate) async fn names_compare_as_given(rows: Rows) {
 }
 
 fn wait_by(environment: EnvironmentId, body: &str, session: WaitedSession) -> Waitpoint {
-    Waitpoint {
-        id: WaitpointId::from_body(body),
-        environment,
-        kind: WaitpointKind::Manual,
-        run: None,
-        channel: Some(ChannelWait { session, direction: Direction::In, from_seq_num: 3 }),
-        awaited_run: None,
-        idempotency_key: None,
-        idempotency_key_expires_at: None,
-        tags: vec![],
-        timeout_at: None,
-        completed_at: None,
-        completion: None,
-        created_at: T0,
-    }
+    let channel = Some(ChannelWait { session, direction: Direction::In, from_seq_num: 3 });
+    Waitpoint { environment, channel, ..waitpoint(body) }
 }
 
 async fn waiting_on(rows: &Rows, session: &SessionId) -> Vec<String> {

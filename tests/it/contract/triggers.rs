@@ -317,29 +317,16 @@ pub(crate) async fn pages_of_runs_go_both_ways(rows: Rows) {
     assert_eq!(page(PageFrom::Before(id("e"))).await, (String::new(), true, false));
 }
 
-fn waitpoint(body: &str, ms: u64) -> Waitpoint {
-    Waitpoint {
-        id: WaitpointId::from_body(body),
-        environment: env(),
-        kind: WaitpointKind::Manual,
-        run: None,
-        channel: None,
-        awaited_run: None,
-        idempotency_key: Some(format!("key-{body}")),
-        idempotency_key_expires_at: None,
-        tags: vec![body.into()],
-        timeout_at: None,
-        completed_at: None,
-        completion: None,
-        created_at: after(ms),
-    }
+fn labelled(body: &str, ms: u64) -> Waitpoint {
+    let (idempotency_key, tags) = (Some(format!("key-{body}")), vec![body.into()]);
+    Waitpoint { idempotency_key, tags, created_at: after(ms), ..waitpoint(body) }
 }
 
 pub(crate) async fn waitpoints_are_listed_by_state_key_and_tags(rows: Rows) {
     for (ms, body) in ["a", "b", "c"].into_iter().enumerate() {
-        rows.runs.create_waitpoint(waitpoint(body, ms as u64)).await.unwrap();
+        rows.runs.create_waitpoint(labelled(body, ms as u64)).await.unwrap();
     }
-    let clock = Waitpoint { kind: WaitpointKind::DateTime, ..waitpoint("d", 3) };
+    let clock = Waitpoint { kind: WaitpointKind::DateTime, ..labelled("d", 3) };
     rows.runs.create_waitpoint(clock).await.unwrap();
     rows.runs.complete_waitpoint(&WaitpointId::from_body("a"), Completion::empty(), after(9)).await.unwrap();
     let late = Completion::timed_out("2026-01-01T00:00:00.000Z");

@@ -4,11 +4,11 @@ use super::*;
 use crate::SqlStore;
 use crate::contract::postgres::PostgresDatabase;
 use crate::contract::rows::*;
+use continuo_domain::SessionId;
 use continuo_domain::channel::{ChannelKey, ChannelName, Direction, PartId, Position};
 use continuo_domain::id::ApiKeyId;
 use continuo_domain::principal::{OneTimeToken, Scope};
-use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint, WaitpointKind};
-use continuo_domain::{SessionId, WaitpointId};
+use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint};
 use continuo_ports::environments::{ApiKey, Environment, RotatedKey};
 use continuo_ports::run_store::NewTrigger;
 use continuo_ports::{Environments, RunStore, SessionStore};
@@ -67,19 +67,13 @@ async fn fill(database: &Database) -> SessionId {
     store.trigger(NewTrigger { one_time_token, ..new_run("alone").into() }, T0).await.unwrap();
     let wait = ChannelWait { session: WaitedSession::Id(made.id.clone()), direction: Direction::In, from_seq_num: 3 };
     let waitpoint = Waitpoint {
-        id: WaitpointId::from_body("w"),
-        environment: env(),
-        kind: WaitpointKind::Manual,
         run: Some(taken.spec.id),
         channel: Some(wait),
-        awaited_run: None,
         idempotency_key: Some("once".into()),
         idempotency_key_expires_at: Some(after(7)),
         tags: vec!["ü".into()],
         timeout_at: Some(after(8)),
-        completed_at: None,
-        completion: None,
-        created_at: T0,
+        ..waitpoint("w")
     };
     store.create_waitpoint(waitpoint).await.unwrap();
     made.id

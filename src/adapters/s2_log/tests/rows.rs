@@ -84,10 +84,6 @@ impl AppendClaims for Rows {
         self.store.claim_of(channel, part_id).await
     }
 
-    async fn is_held(&self, channel: &ChannelKey, part_id: &PartId, mark: &str) -> Result<bool> {
-        self.store.is_held(channel, part_id, mark).await
-    }
-
     async fn take_over(&self, old: &Claim, new: NewClaim) -> Result<bool> {
         let gate = self.gate.lock().take();
         if let Some(Gate { reached, opened }) = gate {

@@ -212,8 +212,6 @@ async fn input_whose_boot_failed_is_booted_by_the_sweeper_although_no_row_change
     let unavailable = || Error::Unavailable(Cause::new("test"));
     world.gates.fail_before("claim_run", &[], unavailable());
     world.say("a", "hello").await.unwrap();
-    // The sweep finds it by what this replica owes, and by what the row says.
-    world.gates.fail_before("claim_run", &[], unavailable());
     world.gates.fail_before("claim_run", &[], unavailable());
     for alive in [0, 1, 1] {
         let now = world.clock.now();

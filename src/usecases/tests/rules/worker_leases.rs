@@ -45,6 +45,19 @@ async fn a_lost_stream_is_retried_while_attempts_are_left() {
     }
 }
 
+/// What a worker that goes on speaking is told first.
+async fn first_met(worker: &mut TestWorker) -> Vec<WorkerEvent> {
+    soon(async {
+        loop {
+            let met = worker.settle().await;
+            if !met.is_empty() {
+                return met;
+            }
+        }
+    })
+    .await
+}
+
 /// A connection may be dead and not know it.
 #[tokio::test]
 async fn a_worker_that_says_nothing_for_the_life_of_a_lease_is_given_up_and_one_that_speaks_is_not() {
@@ -54,15 +67,7 @@ async fn a_worker_that_says_nothing_for_the_life_of_a_lease_is_given_up_and_one_
     assert_eq!(silent.assigned().await.lease.run, run);
     let mut other = world.worker(1).await;
     // It speaks as long as the other one is silent, and longer than a lease lives.
-    let met = soon(async {
-        loop {
-            let met = other.settle().await;
-            if !met.is_empty() {
-                return met;
-            }
-        }
-    });
-    let met = met.await;
+    let met = first_met(&mut other).await;
     assert!(matches!(&met[..], [WorkerEvent::Assigned(again)] if again.lease.run == run), "{met:?}");
 }
 
@@ -79,15 +84,7 @@ async fn a_retry_that_is_due_is_handed_out_also_while_heartbeats_wake_the_clock(
     first.lose().await.unwrap();
     assert_eq!(world.status(&run).await, RunStatus::RetryingAfterFailure);
     world.clock.advance_ms(1_000);
-    let met = soon(async {
-        loop {
-            let met = second.settle().await;
-            if !met.is_empty() {
-                return met;
-            }
-        }
-    });
-    let met = met.await;
+    let met = first_met(&mut second).await;
     assert!(matches!(&met[..], [WorkerEvent::Assigned(again)] if again.lease.run == run), "{met:?}");
     clock.abort();
 }
