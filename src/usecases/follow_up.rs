@@ -21,7 +21,7 @@ pub(crate) use queue::{FollowUp, FollowUps};
 /// Sessions that are looked at together.
 const BATCH_SESSIONS: usize = 100;
 /// A look at the database pays for all appends of so long.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 /// Debts younger than this are still on their way at whoever made them.
 const DEBT_AGE_MS: i64 = 2_000;
 /// Debts of others that are looked at in one sweep.

@@ -73,6 +73,11 @@ impl ServerProcess {
     }
 
     /// The data directory.
+    /// Of the process, while it runs.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
