@@ -84,7 +84,7 @@ impl ServerProcess {
 
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(mut self) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
         let status = self.child.wait().await.unwrap();
         assert!(status.success(), "{status}: {}", self.log());
