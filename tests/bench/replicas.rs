@@ -8,7 +8,7 @@
 use crate::support::postgres::PostgresDatabase;
 use crate::support::process::ServerProcess;
 use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
-use crate::support::{ADMIN_KEY, Client, KEY, s2_endpoint};
+use crate::support::{ADMIN_KEY, Client, KEY, redis_url, s2_endpoint};
 use crate::{ms, percentile, sized};
 use continuo_proto::v1::Direction;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
@@ -23,8 +23,7 @@ const STATISTICS: Duration = Duration::from_millis(1_500);
 pub(crate) async fn run() {
     let appends = sized(20_000);
     let (database, bucket, s2) = (PostgresDatabase::migrated().await, S3Server::start().await, s2_endpoint());
-    let redis =
-        std::env::var("CONTINUO_TEST_REDIS_URL").expect("no Redis; start one with: eval \"$(tests/services up)\"");
+    let redis = redis_url();
     let settings = [
         ("CONTINUO_DATABASE_URL", database.url.as_str()),
         ("CONTINUO_S2_ENDPOINT", &s2),

@@ -5,7 +5,7 @@ use crate::support::postgres::PostgresDatabase;
 use crate::support::process::{Ended, ServerProcess, run};
 use crate::support::rest::Rest;
 use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
-use crate::support::{ADMIN_KEY, KEY, TestNode, s2_endpoint};
+use crate::support::{ADMIN_KEY, KEY, TestNode, redis_url, s2_endpoint};
 use continuo_database::SchemaStatus;
 use sea_orm::ConnectionTrait;
 use std::path::Path;
@@ -15,11 +15,6 @@ const MASTER_KEY: &str = "aGVyZSBhcmUgdGhpcnR5LXR3byBieXRlcyBvZiBrZXk=";
 const NOWHERE: &str = "127.0.0.1:9";
 /// What every process on Postgres is given.
 const KEYS: [(&str, &str); 2] = [("CONTINUO_MASTER_KEY", MASTER_KEY), ("CONTINUO_ADMIN_KEY", ADMIN_KEY)];
-
-fn redis() -> String {
-    std::env::var("CONTINUO_TEST_REDIS_URL")
-        .expect("no Redis to test on; start one with: eval \"$(tests/services up)\"")
-}
 
 /// Does something behind everyone's back.
 async fn execute(database: &PostgresDatabase, sql: &str) {
@@ -177,7 +172,7 @@ async fn a_database_is_served_with_its_own_log_and_blobs_only() {
 #[tokio::test]
 async fn replicas_that_start_at_once_on_a_fresh_database_serve_the_same() {
     let database = PostgresDatabase::migrated().await;
-    let (s2, redis, bucket) = (s2_endpoint(), redis(), S3Server::start().await);
+    let (s2, redis, bucket) = (s2_endpoint(), redis_url(), S3Server::start().await);
     let settings = on(
         &database,
         &[

@@ -31,6 +31,12 @@ pub(crate) fn s2_endpoint() -> String {
     std::env::var("CONTINUO_TEST_S2_ENDPOINT").expect("no S2 to test on; start one with: eval \"$(tests/services up)\"")
 }
 
+/// Where the Redis is that all tests share; each has a prefix of its own.
+pub(crate) fn redis_url() -> String {
+    std::env::var("CONTINUO_TEST_REDIS_URL")
+        .expect("no Redis to test on; start one with: eval \"$(tests/services up)\"")
+}
+
 /// The dev environment's key in every test.
 pub(crate) const KEY: &str = "tr_dev_0123456789abcdefghijklmn";
 /// The second environment's.

@@ -72,12 +72,12 @@ impl ServerProcess {
         Self { url, dir, child }
     }
 
-    /// The data directory.
     /// Of the process, while it runs.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
+    /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
