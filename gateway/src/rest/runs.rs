@@ -105,10 +105,12 @@ pub(crate) async fn reschedule<A: Api>(
 ) -> Result<Response, Failure> {
     let run_id = params.get("run")?;
     let delay_until = delay(body::json(&body)?)?;
-    let request = caller.request(RescheduleRunRequest { run_id: run_id.clone(), delay_until });
-    gateway.api.reschedule_run(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?;
-    let request = caller.request(GetRunRequest { run_id });
-    let answer = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ReadRun))?.into_inner();
+    // Read first: who may not be shown the run must not have moved it when that is told.
+    let request = caller.request(GetRunRequest { run_id: run_id.clone() });
+    let read = gateway.api.get_run(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?.into_inner();
+    let request = caller.request(RescheduleRunRequest { run_id, delay_until });
+    let moved = gateway.api.reschedule_run(request).await.map_err(|s| Failure::of(&s, Route::ChangeRun))?.into_inner();
+    let answer = GetRunResponse { run: moved.run, ..read };
     Ok(in_full(&gateway, &caller, &base, &answer).await)
 }
 

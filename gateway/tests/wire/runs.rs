@@ -222,7 +222,7 @@ async fn a_run_is_replayed_with_changes() {
 #[tokio::test]
 async fn a_delayed_run_is_rescheduled() {
     let peer = Peer::key();
-    peer.answer(GetRunResponse { run: Some(run()), ..Default::default() });
+    peer.answer(RescheduleRunResponse { run: Some(run()) });
     let path = "/api/v1/runs/run_1/reschedule";
     let answer = call(&peer, "POST", path, r#"{"delay":"2030-01-01T00:00:00.000Z"}"#).await;
     assert_eq!((answer.status, &answer.json()["id"]), (200, &json!("run_1")));

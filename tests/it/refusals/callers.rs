@@ -182,6 +182,29 @@ async fn the_session_token_stays_off_what_the_run_writes_and_the_key_reads() {
 }
 
 #[tokio::test]
+async fn a_run_that_may_not_be_read_is_not_moved_either() {
+    let node = TestNode::start().await;
+    let world = World::build(&node.url, KEY, "callers").await;
+    let made = world.json("POST", "/api/v1/tasks/task/trigger", r#"{"options":{"delay":"1d"}}"#).await;
+    let run = made["id"].as_str().unwrap();
+    let path = format!("/api/v1/runs/{run}/reschedule");
+    let reschedule = async |token: &str| {
+        let request = Request::new("POST", &path).bearer(token).header("Origin", ORIGIN);
+        request.body(r#"{"delay":"2090-01-01T00:00:00.000Z"}"#).send(&node.url).await
+    };
+    let delayed_until = async || world.json("GET", &format!("/api/v3/runs/{run}"), "").await["delayedUntil"].clone();
+    let before = delayed_until().await;
+    let (write, read) = (format!("write:runs:{run}"), format!("read:runs:{run}"));
+    for scope in [&write, &read] {
+        let token = world.token_with(&[scope]).await;
+        assert_refused(scope, &reschedule(&token).await, 403, &forbidden());
+        assert_eq!(delayed_until().await, before, "{scope}");
+    }
+    let moved = reschedule(&world.token_with(&[&write, &read]).await).await;
+    assert_eq!((moved.status, &moved.json()["delayedUntil"]), (200, &json!("2090-01-01T00:00:00.000Z")));
+}
+
+#[tokio::test]
 async fn another_environment_does_not_exist() {
     let node = TestNode::start().await;
     let world = World::build(&node.url, KEY, "callers").await;
