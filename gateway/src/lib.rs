@@ -15,6 +15,7 @@ mod cors;
 mod error;
 mod fields;
 mod json;
+mod openapi;
 mod paths;
 mod query;
 mod realtime;
@@ -129,6 +130,7 @@ pub fn router<A: Api, O: AdminService + Clone>(api: A, admin: O, options: Option
         .merge(streams::routes())
         .with_state(Gateway { api, options: options.clone() })
         .merge(personal::routes().with_state(Gateway { api: admin, options }))
+        .merge(Router::new().route(paths::OPENAPI, get(openapi::get)).method_not_allowed_fallback(method_not_allowed))
         .layer(middleware::from_fn(cors::middleware))
 }
 

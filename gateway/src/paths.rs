@@ -68,6 +68,9 @@ pub(crate) const PUBLIC_TOKENS: &str = "/api/v1/auth/public-tokens";
 pub(crate) const WHOAMI: &str = "/api/v2/whoami";
 pub(crate) const PROJECT_TOKENS: &str = "/api/v1/projects/{project}/{environment}/jwt";
 
+/// What all of this is, for whoever asks.
+pub(crate) const OPENAPI: &str = "/openapi.json";
+
 /// The parameters of the matched path, still encoded: they are decoded only after authentication and the size check.
 pub(crate) struct Params(Vec<(String, String)>);
 

@@ -1,5 +1,6 @@
 //! Who may do what, over HTTP: every route, with every kind of credential, on what is there and on what is not.
 
+mod described;
 mod table;
 
 use self::table::{Row, rows};

@@ -14,6 +14,7 @@ mod malformed;
 mod moving;
 mod named_channels;
 mod one_port;
+mod openapi;
 mod personal_token;
 mod races;
 mod readiness;

@@ -86,6 +86,7 @@ GET    /blobs/nothing                                        403 yes  yes   yes 
 POST   /api/v1/auth/jwt/claims                               200 yes  yes   yes  yes   key   key   key  key  key  no   no   no   401  401  401
 POST   /api/v1/auth/public-tokens                            200 yes  yes   yes  yes   key   key   key  key  key  no   no   no   401  401  401
 
+GET    /openapi.json                                         200 yes  yes  yes  yes  yes   yes   yes  yes  yes  yes  yes  yes  yes  yes  yes
 GET    /api/v2/whoami                                        200 401  401  401  401   401   401   401  401  401  401  401  401  401  401  yes
 POST   /api/v1/projects/proj_dev/dev/jwt                      200 401  401  401  401   401   401   401  401  401  401  401  401  401  401  yes
 

@@ -119,7 +119,10 @@ pub(crate) const OTHER_ROUTES: &[Route] = &[
     route!("POST" "/api/v1/projects/{project}/{environment}/jwt" Operator Json(r#"{"claims":{"scopes":["read:sessions:x"]},"expirationTime":"5m"}"#, 10 * KIB)),
 ];
 
-/// Every route there is.
+/// Where the routes are described. Takes nothing that could be malformed, from anybody.
+pub(crate) const OPENAPI: &str = "/openapi.json";
+
+/// Every route there is that asks for something.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().chain(STREAM_ROUTES).chain(OTHER_ROUTES)
 }
