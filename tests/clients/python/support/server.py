@@ -96,6 +96,11 @@ class Server:
         return self._url
 
     @property
+    def admin_key(self) -> str:
+        """The server's own, as it lies in its directory."""
+        return (Path(self._directory.name) / "admin.key").read_text().strip()
+
+    @property
     def address(self) -> str:
         """Host and port, as gRPC wants it."""
         return self._url.removeprefix("http://")
