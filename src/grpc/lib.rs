@@ -8,6 +8,7 @@ mod admin_service;
 mod blob_service;
 mod channel_service;
 mod convert;
+mod cors;
 mod door;
 mod first_message;
 mod last_word;

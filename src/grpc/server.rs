@@ -1,6 +1,6 @@
 //! All services behind one router, for the one port that also carries REST.
 
-use crate::{Admin, Services, timeout};
+use crate::{Admin, Services, cors, timeout};
 use continuo_proto::FILE_DESCRIPTOR_SET;
 use continuo_proto::v1::admin_service_server::AdminServiceServer;
 use continuo_proto::v1::blob_service_server::BlobServiceServer;
@@ -72,7 +72,8 @@ const SERVICES: [&str; 8] = [
 
 /// Every service with health, both reflections (older clients speak v1alpha only) and gRPC-Web. Serving from the start.
 ///
-/// Layers, outermost first: gRPC-Web, so that everything inside sees plain gRPC; then the caller's deadline.
+/// Layers, outermost first: what pages of other origins may do; gRPC-Web, so that everything inside sees plain gRPC; then the
+/// caller's deadline.
 pub async fn router(services: Services, admin: Admin, limits: Limits) -> Result<Grpc, tonic_reflection::server::Error> {
     let max = limits.message_bytes_max;
     let health = Health { reporter: HealthReporter::new() };
@@ -95,7 +96,8 @@ pub async fn router(services: Services, admin: Admin, limits: Limits) -> Result<
         .into_axum_router()
         .reset_fallback()
         .layer(axum::middleware::from_fn(timeout::enforce))
-        .layer(GrpcWebLayer::new());
+        .layer(GrpcWebLayer::new())
+        .layer(axum::middleware::from_fn(cors::allow));
     Ok(Grpc { router, health })
 }
 

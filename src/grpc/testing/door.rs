@@ -2,9 +2,13 @@
 
 use super::harness::{ADMIN_KEY, Node, bad_fields, by, reason};
 use axum::body::{Body, to_bytes};
-use continuo_proto::{FILE_DESCRIPTOR_SET, v1};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Request};
+use continuo_proto::{FILE_DESCRIPTOR_SET, SETTLED_METADATA, v1};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION,
+    CONTENT_TYPE, ORIGIN,
+};
+use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::{Code, Status};
@@ -141,6 +145,40 @@ async fn browsers_speak_grpc_web_over_http_1() {
     let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
     let text = String::from_utf8_lossy(&body);
     assert!(text.contains("env_") && text.contains("grpc-status:0"), "{text}");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_ask_and_read_refusals() {
+    let node = Node::start().await;
+    let preflight = Request::options("/continuo.v1.ChannelService/Read")
+        .header(ORIGIN, "https://page.example")
+        .header(ACCESS_CONTROL_REQUEST_METHOD, "POST")
+        .header(ACCESS_CONTROL_REQUEST_HEADERS, "authorization,x-grpc-web")
+        .body(Body::empty())
+        .unwrap();
+    let answer = node.router.clone().oneshot(preflight).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+    assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_METHODS], "POST");
+    assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_HEADERS], "authorization,x-grpc-web");
+
+    let call = |origin: Option<&str>| {
+        let mut request = Request::post("/continuo.v1.TokenService/GetClaims");
+        request = request.header(CONTENT_TYPE, "application/grpc-web+proto");
+        if let Some(origin) = origin {
+            request = request.header(ORIGIN, origin);
+        }
+        node.router.clone().oneshot(request.body(Body::from(vec![0_u8; 5])).unwrap())
+    };
+    let refused = call(Some("https://page.example")).await.unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "16", "in the headers, where nothing follows");
+    assert_eq!(refused.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+    let exposed = refused.headers()[ACCESS_CONTROL_EXPOSE_HEADERS].to_str().unwrap();
+    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin", SETTLED_METADATA] {
+        assert!(exposed.split(',').any(|header| header == name), "{name} in {exposed}");
+    }
+    let from_no_page = call(None).await.unwrap();
+    assert!(from_no_page.headers().keys().all(|name| !name.as_str().starts_with("access-control-")));
 }
 
 #[tokio::test]
