@@ -1,4 +1,4 @@
-# What the tests need beside Rust: Python with venv, Node.js with npm, Chromium, openssl, PostgreSQL, Redis, and from their
+# What the tests need beside Rust: Python with venv, Node.js with npm, Go, Ruby, Chromium, openssl, PostgreSQL, Redis, and from their
 # registries the pinned clients, an S3-compatible server and s2-lite.
 # Sourced by tests/run.
 
@@ -20,16 +20,21 @@ install_everything() {
     has_postgres || packages+=(postgresql)
     command -v redis-server >/dev/null || packages+=(redis-server)
     command -v curl >/dev/null || packages+=(curl)
+    has_go || packages+=(golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go-1-5 protoc-gen-go-grpc)
+    has_ruby || packages+=(ruby ruby-grpc ruby-grpc-tools ruby-googleapis-common-protos-types)
     if [[ ${#packages[@]} -gt 0 ]]; then install_packages "${packages[@]}"; fi
     has_python || give_up "python3, 3.11 or newer, with the module venv is needed"
     has_node || give_up "Node.js $NODE_MAJOR_MIN or newer with npm is needed; here is $(node --version 2>/dev/null || echo none)"
     has_chromium || give_up "Chromium is needed; set CHROMIUM_BIN if it is not /usr/bin/chromium"
     has_postgres || give_up "a PostgreSQL server with its client psql is needed"
+    has_go || give_up "Go with Debian's packages of grpc and protobuf is needed, as sources under /usr/share/gocode"
+    has_ruby || give_up "Ruby at /usr/bin/ruby with the gems grpc, grpc-tools and googleapis-common-protos-types is needed"
     install_python_clients
     install_node_packages tests/clients/node
     # The SDK's command line tool is larger than the other packages together, so it has a folder of its own.
     install_node_packages tests/clients/mcp
     install_node_packages tests/clients/browser
+    install_node_packages tests/clients/languages
     # Real servers of what the cluster uses, without optimisation: one minute for the first, about three for the second.
     install_program s3s-fs "$S3S_FS_VERSION" s3s-fs "$WORK/s3" --features binary
     install_program s2-lite "$S2_LITE_VERSION" server "$WORK/s2"
@@ -43,6 +48,13 @@ has_node() {
 # Debian keeps the server's programs out of PATH.
 has_postgres() {
     command -v psql >/dev/null && { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
+}
+has_go() {
+    command -v go >/dev/null && command -v protoc-gen-go >/dev/null && command -v protoc-gen-go-grpc >/dev/null &&
+        [[ -d /usr/share/gocode/src/google.golang.org/grpc && -d /usr/share/gocode/src/google.golang.org/protobuf ]]
+}
+has_ruby() {
+    command -v grpc_tools_ruby_protoc >/dev/null && /usr/bin/ruby -e 'require "grpc"; require "google/rpc/error_details_pb"' >/dev/null 2>&1
 }
 has_chromium() { command -v "${CHROMIUM_BIN:-/usr/bin/chromium}" >/dev/null; }
 

@@ -6,6 +6,7 @@ import threading
 
 # Linger for zero seconds: the close is a reset.
 _RESET = struct.pack("ii", 1, 0)
+BEFORE_BYTES = 1024
 
 
 class Severable:
@@ -45,13 +46,22 @@ class Severable:
                 return
             with self._lock:
                 self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+            for source, sink, pass_on in ((near, far, self._to_server), (far, near, self._to_client)):
+                threading.Thread(target=self._relay, args=(source, sink, pass_on), daemon=True).start()
 
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
+    def _to_server(self, sink: socket.socket, before: bytes, data: bytes) -> None:
+        sink.sendall(data)
+
+    def _to_client(self, sink: socket.socket, before: bytes, data: bytes) -> None:
+        sink.sendall(data)
+
+    def _relay(self, source: socket.socket, sink: socket.socket, pass_on) -> None:
+        """`pass_on` gets a little of what came before too, since what it looks for may arrive in two pieces."""
+        before = b""
         try:
             while data := source.recv(65_536):
-                sink.sendall(data)
+                pass_on(sink, before, data)
+                before = (before + data)[-BEFORE_BYTES:]
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
