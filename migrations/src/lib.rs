@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 #![allow(elided_lifetimes_in_paths, reason = "MigrationTrait is declared with them elided")]
 
+pub mod clickhouse;
+pub mod list_index;
 mod m0001_tenants;
 mod m0002_sessions;
 mod m0003_runs;
@@ -11,6 +13,8 @@ mod m0006_channel_retention;
 mod m0007_replicas;
 mod m0008_bind_waits;
 mod m0009_homes;
+mod m0010_replication;
+pub mod replication;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -32,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_replicas::Migration),
             Box::new(m0008_bind_waits::Migration),
             Box::new(m0009_homes::Migration),
+            Box::new(m0010_replication::Migration),
         ]
     }
 }

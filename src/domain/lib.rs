@@ -6,6 +6,7 @@ pub mod channel;
 pub mod claim;
 pub mod error;
 pub mod id;
+pub mod index_position;
 pub mod json;
 pub mod principal;
 pub mod run;
@@ -16,4 +17,5 @@ pub mod waitpoint;
 
 pub use error::{Error, Reason, Result, Violation};
 pub use id::{EnvironmentId, RunId, SessionId, WaitpointId};
+pub use index_position::IndexPosition;
 pub use time::Timestamp;

@@ -1,11 +1,12 @@
 # What the tests need beside Rust: Python with venv, Node.js with npm, Go, Ruby, Chromium, openssl, PostgreSQL, Redis, and from their
-# registries the pinned clients, an S3-compatible server and s2-lite.
+# registries the pinned clients, an S3-compatible server, s2-lite and ClickHouse.
 # Sourced by tests/run.
 
 # The SDK asks for this much.
 NODE_MAJOR_MIN=18
 S3S_FS_VERSION=0.14.1
 S2_LITE_VERSION=0.43.4
+CHDB_VERSION=26.9.0
 # Programs that take minutes to build are kept here for other clones. Nothing depends on it.
 TOOL_CACHE=${CONTINUO_TOOL_CACHE:-${HOME:-/tmp}/.cache/continuo}
 
@@ -35,9 +36,13 @@ install_everything() {
     install_node_packages tests/clients/mcp
     install_node_packages tests/clients/browser
     install_node_packages tests/clients/languages
+    install_node_packages tests/clients/console
+    # What the console is built with. Nobody needs it to build or run the server.
+    install_node_packages gateway/console
     # Real servers of what the cluster uses, without optimisation: one minute for the first, about three for the second.
     install_program s3s-fs "$S3S_FS_VERSION" s3s-fs "$WORK/s3" --features binary
     install_program s2-lite "$S2_LITE_VERSION" server "$WORK/s2"
+    install_clickhouse
 }
 
 has_python() { python3 -c 'import ensurepip, sys, venv; assert sys.version_info >= (3, 11)' >/dev/null 2>&1; }
@@ -106,6 +111,20 @@ install_program() {
     rm -rf "$root-build"
     # Under its name only once it is whole; where the cache cannot be written, the next clone builds again.
     mkdir -p "$(dirname "$kept")" && cp "$root/bin/$bin" "$kept.$$" && mv "$kept.$$" "$kept" || true
+}
+
+# The engine without the Python libraries that its package asks for: they serve queries in process, and half a gigabyte is enough.
+install_clickhouse() {
+    local wanted="chdb-core==$CHDB_VERSION" folder=$WORK/clickhouse kept=$TOOL_CACHE/chdb-core-$CHDB_VERSION
+    if [[ $(cat "$folder/installed" 2>/dev/null) == "$wanted" ]]; then return; fi
+    rm -rf "$folder"
+    if [[ $(cat "$kept/installed" 2>/dev/null) == "$wanted" ]]; then
+        cp -r "$kept" "$folder"
+        return
+    fi
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" "$wanted"
+    echo "$wanted" >"$folder/installed"
+    mkdir -p "$TOOL_CACHE" && cp -r "$folder" "$kept.$$" && rm -rf "$kept" && mv "$kept.$$" "$kept" || true
 }
 
 give_up() {

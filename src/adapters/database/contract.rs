@@ -4,6 +4,8 @@
 mod append_claims;
 #[path = "../../../tests/it/contract/environments.rs"]
 mod environments;
+#[path = "../../../tests/it/contract/new_sessions.rs"]
+mod new_sessions;
 #[path = "../../../tests/it/support/postgres.rs"]
 pub(crate) mod postgres;
 #[path = "../../../tests/it/contract/rows.rs"]
@@ -14,6 +16,8 @@ mod run_store;
 mod session_index;
 #[path = "../../../tests/it/contract/session_store.rs"]
 mod session_store;
+#[path = "../../../tests/it/contract/session_walk.rs"]
+mod session_walk;
 #[path = "../../../tests/it/contract/triggers.rs"]
 mod triggers;
 
@@ -23,7 +27,7 @@ use environments::environments_contract;
 use postgres::PostgresDatabase;
 use rows::{Rows, rows_tests};
 use run_store::run_store_contract;
-use session_index::session_index_contract;
+use session_index::{Lists, session_index_contract};
 use session_store::session_store_contract;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -51,10 +55,15 @@ pub(crate) fn rows_of(database: Database) -> Rows {
     }
 }
 
+async fn lists<G>(on: impl Future<Output = (Rows, G)>) -> (Lists, G) {
+    let (rows, guard) = on.await;
+    (Lists { sessions: rows.sessions, index: rows.index }, guard)
+}
+
 session_store_contract!(sessions_on_sqlite, crate::contract::session_store, on_sqlite());
 session_store_contract!(sessions_on_postgres, crate::contract::session_store, on_postgres());
-session_index_contract!(index_on_sqlite, crate::contract::session_index, on_sqlite());
-session_index_contract!(index_on_postgres, crate::contract::session_index, on_postgres());
+session_index_contract!(index_on_sqlite, crate::contract::session_index, lists(on_sqlite()));
+session_index_contract!(index_on_postgres, crate::contract::session_index, lists(on_postgres()));
 run_store_contract!(runs_on_sqlite, crate::contract::run_store, on_sqlite());
 run_store_contract!(runs_on_postgres, crate::contract::run_store, on_postgres());
 triggers_contract!(triggers_on_sqlite, crate::contract::triggers, on_sqlite());

@@ -10,7 +10,7 @@ use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,9 +52,18 @@ impl Database {
     /// opened. `InvalidArgument` if a newer release made it. Any other error leaves the schema as some migration made it;
     /// to try again is safe.
     pub async fn migrate(&self) -> Result<()> {
+        let Some(connection) = self.turn().await? else { return Ok(()) };
+        let migrated = schema::migrate_if_not_ahead(&connection).await;
+        // What was committed stays, whatever becomes of the connection.
+        let _ = connection.close().await;
+        migrated
+    }
+
+    /// A connection to Postgres on which the schema may be changed, by one process at a time; none to SQLite, which has one process.
+    pub(crate) async fn turn(&self) -> Result<Option<DatabaseConnection>> {
         match &*self.0 {
-            Engine::Sqlite { .. } => Ok(()),
-            Engine::Postgres(postgres) => postgres.migrate().await,
+            Engine::Sqlite { .. } => Ok(None),
+            Engine::Postgres(postgres) => postgres.turn().await.map(Some),
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod rotated_key;
 pub(crate) mod run;
 pub(crate) mod run_payload;
 pub(crate) mod session;
+pub(crate) mod session_change;
 pub(crate) mod session_channel;
 pub(crate) mod session_run;
 pub(crate) mod spent_token;

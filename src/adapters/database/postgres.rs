@@ -118,17 +118,15 @@ impl Postgres {
         Ok(Self { options, reads: Reads::remote(connections, remote), replica, round_trips })
     }
 
-    /// On one connection, which holds the lock that lets one replica migrate at a time; it goes with the connection.
-    pub(crate) async fn migrate(&self) -> Result<()> {
+    /// A connection of its own that holds the lock under which one process at a time changes the schema. The lock goes with it.
+    pub(crate) async fn turn(&self) -> Result<DatabaseConnection> {
         let connection = pool(1, &self.options, Doubt::none())
             .connect_with(self.options.connect_options()?)
             .await
             .map_err(|e| Error::Unavailable(Cause::new(e)))?;
         let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(connection);
-        let migrated = schema::migrate_alone(&connection).await;
-        // What was committed stays, whatever becomes of the connection.
-        let _ = connection.close().await;
-        migrated
+        schema::take_turn(&connection).await?;
+        Ok(connection)
     }
 
     pub(crate) fn reads(&self) -> &Reads {

@@ -7,11 +7,14 @@ use continuo_migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// The table in which migrations note themselves.
 const TABLE: &str = "seaql_migrations";
 /// The advisory lock under which one replica migrates at a time; the letters `continuo`.
 const LOCK: i64 = i64::from_be_bytes(*b"continuo");
+/// How often the lock is asked for.
+const ASK_FOR_TURN_EVERY: Duration = Duration::from_millis(100);
 
 /// How the schema of a database stands to the one this release knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +79,24 @@ pub(crate) async fn migrate(connection: &DatabaseConnection) -> Result<()> {
     Migrator::up(connection, None).await.map_err(failed)
 }
 
-/// As `migrate`, on a pool of one connection to Postgres, while no other replica does it.
-pub(crate) async fn migrate_alone(connection: &DatabaseConnection) -> Result<()> {
-    let lock = format!("SELECT pg_advisory_lock({LOCK})");
-    connection.execute_unprepared(&lock).await.map_err(failed)?;
+/// As `migrate`, unless a newer release was here.
+pub(crate) async fn migrate_if_not_ahead(connection: &DatabaseConnection) -> Result<()> {
     refuse_if_ahead(connection).await?;
     migrate(connection).await
+}
+
+/// Waits until no other process changes the schema, on a pool of one connection to Postgres, with which the turn goes. It asks
+/// again and again: a statement that waited would have a snapshot, and whoever makes an index beside writers waits for those.
+pub(crate) async fn take_turn(connection: &DatabaseConnection) -> Result<()> {
+    let lock = format!("SELECT pg_try_advisory_lock({LOCK}) AS is_ours");
+    loop {
+        let statement = Statement::from_string(DbBackend::Postgres, lock.clone());
+        let rows = connection.query_all_raw(statement).await.map_err(failed)?;
+        if rows.first().is_some_and(|row| row.try_get("", "is_ours").unwrap_or(false)) {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_FOR_TURN_EVERY).await;
+    }
 }
 
 impl Database {

@@ -6,7 +6,7 @@ use crate::list::{Position, any_tag, newer, not_newer, not_older, older};
 use crate::{SqlStore, sessions};
 use async_trait::async_trait;
 use continuo_domain::session::{ListFilter, ListPosition, PageFrom, Session, SessionStatus};
-use continuo_domain::{EnvironmentId, Result, Timestamp};
+use continuo_domain::{EnvironmentId, IndexPosition, Result, Timestamp};
 use continuo_ports::session_index::{Page, SessionIndex, TagCount};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, PaginatorTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select, Statement};
@@ -27,14 +27,14 @@ impl SessionIndex for SqlStore {
         match from {
             PageFrom::Start => {
                 let (sessions, has_older) = take(&snapshot, newest_first(matching), size).await?;
-                Ok(Page { sessions, has_older, has_newer: false })
+                Ok(Page { sessions, has_older, has_newer: false, as_of: None })
             }
             PageFrom::After(position) => {
                 let position = place(position);
                 let above = matching.clone().filter(not_older(created_at, id, &position));
                 let below = newest_first(matching.filter(older(created_at, id, &position)));
                 let (sessions, has_older) = take(&snapshot, below, size).await?;
-                Ok(Page { sessions, has_older, has_newer: is_any(&snapshot, oldest_first(above)).await? })
+                Ok(Page { sessions, has_older, has_newer: is_any(&snapshot, oldest_first(above)).await?, as_of: None })
             }
             PageFrom::Before(position) => {
                 let position = place(position);
@@ -42,7 +42,7 @@ impl SessionIndex for SqlStore {
                 let above = oldest_first(matching.filter(newer(created_at, id, &position)));
                 let (mut sessions, has_newer) = take(&snapshot, above, size).await?;
                 sessions.reverse();
-                Ok(Page { sessions, has_newer, has_older: is_any(&snapshot, newest_first(below)).await? })
+                Ok(Page { sessions, has_newer, has_older: is_any(&snapshot, newest_first(below)).await?, as_of: None })
             }
         }
     }
@@ -62,12 +62,19 @@ impl SessionIndex for SqlStore {
             Some(replica) => tags.all(&replica).await,
             None => tags.all(self.database.readers()).await,
         };
-        let count = |row: TagRow| TagCount { tag: row.tag, sessions: u64::try_from(row.sessions).unwrap_or(0) };
-        Ok(rows.map_err(failed)?.into_iter().map(count).collect())
+        Ok(rows.map_err(failed)?.into_iter().map(TagRow::count).collect())
+    }
+
+    async fn as_of(&self) -> Result<Option<IndexPosition>> {
+        Ok(None)
+    }
+
+    async fn tip(&self) -> Result<Option<IndexPosition>> {
+        Ok(None)
     }
 }
 
-fn place(position: &ListPosition) -> Position {
+pub(crate) fn place(position: &ListPosition) -> Position {
     Position { created_at_ms: position.created_at.0, id: position.id.to_string() }
 }
 
@@ -142,9 +149,15 @@ fn has_status(status: SessionStatus, now: Timestamp) -> Condition {
 }
 
 #[derive(FromQueryResult)]
-struct TagRow {
+pub(crate) struct TagRow {
     tag: String,
     sessions: i64,
+}
+
+impl TagRow {
+    pub(crate) fn count(self) -> TagCount {
+        TagCount { tag: self.tag, sessions: u64::try_from(self.sessions).unwrap_or(0) }
+    }
 }
 
 /// Walks the tags of the environment: a question for dashboards, not for every request. The prefix is compared exactly,

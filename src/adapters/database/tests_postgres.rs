@@ -267,3 +267,35 @@ async fn a_queue_is_read_in_the_order_of_its_index() {
     let plan = plan(&handle, crate::queue::in_turn(&env(), TASK, None, T0).build(DbBackend::Postgres)).await;
     assert!(plan.contains("run_queue_places") && !plan.contains("Sort"), "{plan}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_index_goes_and_comes_back_as_it_was() {
+    let (database, handle, store) = fresh().await;
+    store.upsert(new_session("chat", None), T0).await.unwrap();
+    let definition = "SELECT pg_get_indexdef(to_regclass('session_list')) AS definition";
+    let definition = async || texts(&handle, sql(definition), "definition").await;
+    let made = definition().await;
+    assert!(handle.has_list_index().await.unwrap());
+    assert!(!handle.keep_list_index(true).await.unwrap(), "there is nothing to do");
+
+    // Whoever makes it waits for every statement that is under way, also of those that wait for their turn: none may.
+    let others = [database.connect().await, database.connect().await, database.connect().await];
+    for is_wanted in [false, true, false] {
+        let kept = together(3, |i| {
+            let other = others[i].clone();
+            async move { (other.keep_list_index(is_wanted).await, other.migrate().await) }
+        })
+        .await;
+        assert!(kept.iter().all(|(kept, migrated)| kept.is_ok() && migrated.is_ok()), "{kept:?}");
+        assert_eq!(handle.has_list_index().await.unwrap(), is_wanted);
+    }
+
+    // One that was broken off while it was made is there in name only.
+    let broken = "CREATE UNIQUE INDEX CONCURRENTLY session_list ON session ((1), environment_id)";
+    store.upsert(new_session("other", None), T0).await.unwrap();
+    assert!(handle.readers().execute_unprepared(broken).await.is_err());
+    assert_eq!(definition().await.len(), 1);
+    assert!(!handle.has_list_index().await.unwrap());
+    assert!(handle.keep_list_index(true).await.unwrap());
+    assert_eq!(definition().await, made);
+}

@@ -6,6 +6,7 @@ use crate::proxy::Proxy;
 use crate::{Options, PostgresHints};
 use continuo_domain::{Error, Result, RunId};
 use continuo_ports::{Hint, Leases};
+use continuo_postgres_link::Link;
 use futures_util::stream::BoxStream;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -158,7 +159,8 @@ fn run(number: u32) -> Hint {
 /// The shared server with a proxy before it, and the URL of that.
 async fn proxied() -> (Proxy, String) {
     let direct = url();
-    let (config, _) = crate::url::parse(&direct).unwrap();
+    let link = Link::parse(&direct).unwrap();
+    let config = link.config();
     let (Host::Tcp(host), port) = (&config.get_hosts()[0], config.get_ports()[0]) else { panic!("no TCP: {direct}") };
     let host: Ipv4Addr = host.parse().expect("the tests' Postgres is on loopback");
     let proxy = Proxy::start(SocketAddr::from((host, port))).await;

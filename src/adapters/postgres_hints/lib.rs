@@ -4,11 +4,9 @@
 //! that hands out transactions.
 #![warn(missing_docs)]
 
-mod encryption;
 mod hints;
 mod leases;
 mod session;
-mod url;
 
 #[cfg(test)]
 mod contract;
@@ -26,6 +24,7 @@ mod proxy;
 
 use continuo_domain::{Error, Result};
 use continuo_ports::{Hints, Leases};
+use continuo_postgres_link::Link;
 use session::Session;
 use std::fmt;
 use std::sync::Arc;
@@ -55,9 +54,9 @@ impl PostgresHints {
             return Err(Error::internal("the channel of hints needs a name of at most 63 bytes"));
         }
         let random = getrandom::u64().map_err(|_| Error::internal("the operating system has no randomness"))?;
-        let (config, encryption) = url::parse(&options.url)?;
-        let tls = encryption.connector()?;
-        Ok(Self { session: Session::open(config, tls, options.channel, format!("{random:016x}")) })
+        let link = Link::parse(&options.url)?;
+        let session = Session::open(link.config().clone(), link.tls()?, options.channel, format!("{random:016x}"));
+        Ok(Self { session })
     }
 
     /// Word to the other replicas.

@@ -1,11 +1,11 @@
 //! What the suites on rows share: the ports of one store, makers of rows, and a start at the same moment.
 
-use continuo_domain::id::{OrganizationId, ProjectId};
+pub(crate) use super::new_sessions::*;
+
 use continuo_domain::run::{Assignment, Holder, NewRun, Run, RunCommand, RunReason};
-use continuo_domain::session::TriggerConfig;
-use continuo_domain::session::{EnvironmentType, ExternalId, Json, NewSession, Session, SessionRef, Tenant};
+use continuo_domain::session::{Session, SessionRef};
 use continuo_domain::waitpoint::{Waitpoint, WaitpointKind};
-use continuo_domain::{EnvironmentId, RunId, SessionId, Timestamp, WaitpointId};
+use continuo_domain::{RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::DequeueRequest;
 use continuo_ports::session_store::{Claim, ClaimRun};
 use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore};
@@ -22,53 +22,8 @@ pub(crate) struct Rows {
     pub(crate) claims: Arc<dyn AppendClaims>,
 }
 
-/// The test's own clock begins here.
-pub(crate) const T0: Timestamp = Timestamp(1_700_000_000_000);
-pub(crate) const TASK: &str = "chat-agent";
-
-pub(crate) fn after(ms: u64) -> Timestamp {
-    T0.plus_ms(ms)
-}
-
-pub(crate) fn env() -> EnvironmentId {
-    EnvironmentId::from_body("dev")
-}
-
-pub(crate) fn other_env() -> EnvironmentId {
-    EnvironmentId::from_body("prod")
-}
-
-pub(crate) fn tenant(environment: EnvironmentId) -> Tenant {
-    Tenant {
-        organization: OrganizationId::from_body("o"),
-        project: ProjectId::from_body("p"),
-        environment,
-        environment_type: EnvironmentType::Development,
-    }
-}
-
-pub(crate) fn name(text: &str) -> ExternalId {
-    ExternalId::parse(text).unwrap()
-}
-
 pub(crate) fn by_name(text: &str) -> SessionRef {
     SessionRef::External(name(text))
-}
-
-pub(crate) fn new_session(body: &str, external_id: Option<&str>) -> NewSession {
-    NewSession {
-        id: SessionId::from_body(body),
-        external_id: external_id.map(name),
-        session_type: "chat.agent".into(),
-        task_identifier: TASK.into(),
-        tenant: tenant(env()),
-        trigger_config: TriggerConfig::new(Json::trusted("{}".into())),
-        tags: vec![],
-        metadata: None,
-        is_test: false,
-        expires_at: None,
-        basin: None,
-    }
 }
 
 pub(crate) fn new_run(body: &str) -> NewRun {
@@ -179,19 +134,3 @@ where
     }
     results
 }
-
-/// One test per promise of a suite; the suites' own macros expand to it, so both must be in scope where one is used.
-/// `$new` makes a future of `(Rows, guard)`; the guard is dropped after the test.
-macro_rules! rows_tests {
-    ($new:expr; $($test:ident)+) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                let (rows, guard) = $new.await;
-                suite::$test(rows).await;
-                drop(guard);
-            }
-        )+
-    };
-}
-pub(crate) use rows_tests;

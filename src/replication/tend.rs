@@ -1,0 +1,73 @@
+//! What has to be looked after beside the stream.
+
+use crate::database::Database;
+use crate::metrics::Metrics;
+use crate::parked::Parked;
+use crate::store::Store;
+use continuo_domain::error::Cause;
+use continuo_domain::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Every so many looks, notes that nobody removed are looked for.
+const SWEEP_EVERY_LOOKS: u32 = 5;
+
+/// Looks after the slot, the parked rows and the notes.
+pub(crate) struct Tender {
+    pub(crate) database: Arc<Database>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) parked: Arc<Parked>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) acknowledged: Arc<AtomicU64>,
+}
+
+impl Tender {
+    /// Runs until the connection to the database is lost, or somebody else has the slot.
+    pub(crate) async fn run(self) -> Result<()> {
+        let reader = self.database.slot().await?.active_pid;
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = None;
+        for look in 0_u32.. {
+            looks.tick().await;
+            let slot = self.database.slot().await?;
+            self.metrics.acked_lsn_lag_bytes.set(slot.lag_bytes.max(0));
+            if slot.active_pid.is_none() || slot.active_pid != reader {
+                return Err(lost("the server does not send its log to this worker any more"));
+            }
+            if let Err(error) = self.parked.retry(&self.store).await {
+                if self.database.is_lost() {
+                    return Err(error);
+                }
+                tracing::debug!(?error, "the parked rows are tried another time");
+            }
+            if look % SWEEP_EVERY_LOOKS == 0 {
+                sweep = self.sweep(sweep).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the notes that a batch does not: of rows that were parked once, of a worker that ended between the store and the
+    /// removal, of transactions before the slot. All that had ended at the look before and is behind what is acknowledged
+    /// is stored.
+    async fn sweep(&self, ended: Option<(i64, u64)>) -> Result<Option<(i64, u64)>> {
+        let Some((oldest, lsn)) = ended else { return self.database.oldest_running().await.map(Some) };
+        if self.acknowledged.load(Ordering::Relaxed) < lsn {
+            return Ok(ended);
+        }
+        let notes = self.database.forget_below(oldest).await?;
+        if notes > 0 {
+            tracing::debug!(notes, "notes that nobody had removed are removed");
+        }
+        self.database.oldest_running().await.map(Some)
+    }
+}
+
+fn lost(text: &'static str) -> Error {
+    Error::Unavailable(Cause::new(text))
+}
