@@ -5,11 +5,16 @@ mod migrate;
 mod node;
 mod parts;
 mod readiness;
+mod replication;
 mod walkthrough;
 
-pub use migrate::{Schema, migrate_up, schema};
+pub use migrate::{ListIndex, Migrated, Schema, Schemas, migrate_up, schemas};
 pub use node::{Node, StopSignals};
 pub use parts::{MoveProgress, MoveStep, Moved, move_up};
+pub use replication::{
+    ParkedSession, ReplicationStatus, Report, Scope, Slot, Step, drop_replication, prepare_replication, reconcile,
+    replication_options, replication_status,
+};
 
 use crate::config::Config;
 use crate::{demo_agent, server, tasks::Tasks, telemetry};

@@ -11,6 +11,7 @@ mod keys;
 mod migrate;
 mod moving;
 mod output;
+mod replication;
 mod server;
 mod sessions;
 #[cfg(test)]
@@ -48,6 +49,9 @@ enum Command {
     /// Look at the schema of the database, or bring it up to date.
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// The copy of all sessions in ClickHouse: how it stands, and that it is right.
+    #[command(subcommand)]
+    Replication(replication::ReplicationCommand),
     /// Move an embedded data directory into a cluster: everything keeps its ids, numbers and times. One that was broken off
     /// goes on where it stopped.
     Move(moving::MoveArgs),
@@ -96,6 +100,7 @@ async fn execute(command: Command, output: Output) -> anyhow::Result<()> {
         }
         Command::Config(args) => server::print_config(args, output),
         Command::Migrate(command) => migrate::execute(command, output).await,
+        Command::Replication(command) => replication::execute(command, output).await,
         Command::Move(args) => moving::execute(args, output).await,
         Command::Sessions(command) => sessions::execute(command, output).await,
         Command::Keys(command) => keys::execute(command, output).await,
@@ -113,4 +118,5 @@ fn command() -> Clap {
         .mut_subcommand("config", serve)
         .mut_subcommand("move", serve)
         .mut_subcommand("migrate", |command| command.mut_subcommands(serve))
+        .mut_subcommand("replication", |command| command.mut_subcommands(serve))
 }

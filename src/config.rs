@@ -3,8 +3,10 @@
 //! Four layers, the first that says something wins: flags, `CONTINUO_*` environment variables, a TOML file, defaults. Flags
 //! and environment are one [`Layer`], filled by clap; the file is another one of the same shape.
 
+mod aliases;
 mod cluster;
 mod layer;
+mod lists;
 mod profile;
 mod secret;
 mod section;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{Database, REDIS_PREFIX_CHARS_MAX, Redis, S2};
 pub use self::layer::Layer;
+pub use self::lists::{ClickHouse, Replication};
 pub use self::secret::{Secret, SecretUrl};
 pub(crate) use self::section::{not_empty_path, path};
 
@@ -66,6 +69,10 @@ pub struct Config {
     pub redis: Redis,
     /// Where the records of channels are.
     pub s2: S2,
+    /// Where lists of sessions come from.
+    pub clickhouse: ClickHouse,
+    /// What fills it.
+    pub replication: Replication,
     /// Creation of sessions.
     pub create: Create,
     /// Tasks.
@@ -237,6 +244,8 @@ impl Config {
             database: Database::default(),
             redis: Redis::default(),
             s2: S2::default(),
+            clickhouse: ClickHouse::default(),
+            replication: Replication::default(),
             create: Create { allow_jwt: false },
             tasks: Tasks { strict: false },
             worker: Worker { lease_ms: 15_000, heartbeat_ms: 5_000, stop_grace_ms: 30_000 },
@@ -266,9 +275,9 @@ impl Config {
             let unreadable = |error| ConfigError(format!("cannot read {}: {error}", path.display()));
             let text = std::fs::read_to_string(path).map_err(unreadable)?;
             let wrong = |error: ConfigError| ConfigError(format!("{}: {error}", path.display()));
-            Layer::from_toml(&text).and_then(|layer| layer.apply(&mut config)).map_err(wrong)?;
+            Layer::from_toml(&text).map_err(wrong)?.apply(&mut config);
         }
-        flags.apply(&mut config)?;
+        flags.apply(&mut config);
         Ok(config)
     }
 
@@ -326,7 +335,7 @@ impl Config {
             return refuse("public_url must begin with http:// or https://".to_owned());
         }
         self.blobs.s3.as_ref().map_or(Ok(()), S3::check)?;
-        self.database.check()?;
+        self.check_schemas()?;
         self.redis.check()?;
         self.s2.check()?;
         self.check_replicas()?;

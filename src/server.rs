@@ -4,10 +4,12 @@
 //! while streams are open.
 
 mod in_process;
+mod metrics;
 mod readiness;
 mod tls;
 
 pub use self::in_process::InProcess;
+pub use self::metrics::metrics;
 pub use self::readiness::Readiness;
 
 use crate::config::Config;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::json;
 
 const EXPOSED: &str = "x-trigger-jwt,x-trigger-jwt-claims,x-should-retry,x-ratelimit-limit,x-ratelimit-remaining,\
-                       x-ratelimit-reset,Retry-After,X-Session-Settled,X-Stream-Version,X-Last-Chunk-Index";
+                       x-ratelimit-reset,Retry-After,X-Session-Settled,X-Stream-Version,X-Last-Chunk-Index,continuo-as-of";
 const METHODS: &str = "GET,HEAD,PUT,PATCH,POST,DELETE";
 
 /// The middleware.

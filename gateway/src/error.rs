@@ -330,7 +330,7 @@ impl Failure {
             }
             R::WaitpointNotFound => Self::error(StatusCode::NOT_FOUND, "Waitpoint not found"),
             R::LimitExceeded => refuse(StatusCode::TOO_MANY_REQUESTS, said),
-            R::RunNotClaimed | R::BootBackoff | R::BackendUnavailable | R::ServerStopping => {
+            R::RunNotClaimed | R::BootBackoff | R::IndexBehind | R::BackendUnavailable | R::ServerStopping => {
                 refuse(StatusCode::SERVICE_UNAVAILABLE, said)
             }
         }

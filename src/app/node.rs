@@ -40,9 +40,10 @@ impl Node {
         let admin = Admin::new(parts.administration()?, Some(&parts.admin_key(&config)?));
         let limits = Limits { message_bytes_max: config.message_bytes_max() };
         let grpc = continuo_grpc::router(services.clone(), admin.clone(), limits).await?;
+        let metrics = server::metrics(parts.metrics(), admin.clone());
         let rest = continuo_gateway::router(services, admin, gateway_options(&config, tasks.stopping()));
         let readiness = Readiness::new(tasks.stopping().clone());
-        let router = server::one_port(rest, grpc.router, readiness.clone());
+        let router = server::one_port(rest.merge(metrics), grpc.router, readiness.clone());
 
         let in_process = InProcess::new(router.clone(), tasks.clone());
         tasks.spawn_critical("http", server::serve(port, router, tasks.clone()));

@@ -4,6 +4,7 @@
 mod between;
 mod blobs;
 mod homes;
+mod index;
 mod keys;
 mod moving;
 mod records;
@@ -11,6 +12,7 @@ mod rows;
 mod time;
 
 use self::between::Between;
+use self::index::Index;
 use self::records::Records;
 use self::time::Time;
 use super::data_dir::DataDir;
@@ -22,13 +24,15 @@ use continuo_database::{Database, SqlStore};
 use continuo_in_process::TimeOrderedIds;
 use continuo_ports::BlobStore;
 use continuo_usecases::{Administration, Core, Ports, Settings};
+use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub(super) use self::index::{index_schema, refused};
 pub use self::moving::{MoveProgress, MoveStep, Moved, move_up};
-pub(super) use self::rows::{migrate_up, schema_status};
+pub(super) use self::rows::{list_index, migrate_up, schema_status};
 
 /// The adapters, open.
 pub(super) struct Parts {
@@ -39,6 +43,7 @@ pub(super) struct Parts {
     records: Records,
     blobs: Arc<dyn BlobStore>,
     between: Between,
+    index: Index,
     pub(super) credentials: Arc<Credentials>,
 }
 
@@ -50,13 +55,15 @@ impl Parts {
         let database = rows::open(config, &data_dir).await?;
         let store = Arc::new(SqlStore::new(database.clone()));
         let time = Time::start(config, &database).await?;
+        let between = Between::start(config, time.clock())?;
+        // Before the database is told whose log and blobs it belongs with: a start that is refused changes nothing.
+        let index = Index::open(config, &database, &store, &between.leases).await?;
         let master_key = keys::master_key(config, &data_dir)?;
         let credentials = Arc::new(Credentials::new(store.clone(), time.clock(), master_key));
         let records = Records::open(config, &data_dir, store.clone(), time.clock()).await?;
         homes::check(config, &data_dir, &database, &records).await?;
         let blobs = blobs::open(&config.blobs, &data_dir).await?;
-        let between = Between::start(config, time.clock())?;
-        Ok(Self { data_dir, time, database, store, records, blobs, between, credentials })
+        Ok(Self { data_dir, time, database, store, records, blobs, between, index, credentials })
     }
 
     /// What runs beside the core for as long as the node does.
@@ -67,12 +74,13 @@ impl Parts {
         if let Some(noting) = homes::noting(&self.database, &self.records, &self.data_dir, tasks.stopping()) {
             tasks.spawn_critical("log position", noting);
         }
+        self.index.spawn(tasks);
     }
 
     pub(super) fn core(&self, config: &Config, stopping: CancellationToken) -> Result<Core> {
         let ports = Ports {
             sessions: self.store.clone(),
-            index: self.store.clone(),
+            index: self.index.lists(),
             runs: self.store.clone(),
             channels: self.records.store(),
             blobs: self.blobs.clone(),
@@ -94,6 +102,13 @@ impl Parts {
             packets_kept_ms: config.blobs.packets_kept_ms(),
         };
         Ok(Core::new(ports, settings, stopping))
+    }
+
+    /// What the parts count.
+    pub(super) fn metrics(&self) -> Registry {
+        let mut registry = Registry::default();
+        self.index.register(&mut registry);
+        registry
     }
 
     pub(super) fn administration(&self) -> Result<Administration> {

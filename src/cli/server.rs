@@ -20,15 +20,20 @@ pub(super) struct SettingsArgs {
 
 impl SettingsArgs {
     pub(super) fn load(self, mode: Mode) -> Result<Config, ConfigError> {
-        Config::load(mode, self.layer, not_empty_path(self.config).as_deref())
+        Config::load(mode, self.layer.or_aliases(variable)?, not_empty_path(self.config).as_deref())
     }
 
-    /// For what needs the database only: whoever migrates need not know the keys.
+    /// For what needs the database and ClickHouse only: whoever migrates need not know the keys.
     pub(super) fn load_for_migration(self) -> Result<Config, ConfigError> {
-        let config = Config::layered(Mode::Serve, self.layer, not_empty_path(self.config).as_deref())?;
-        config.database.check()?;
+        let layer = self.layer.or_aliases(variable)?;
+        let config = Config::layered(Mode::Serve, layer, not_empty_path(self.config).as_deref())?;
+        config.check_schemas()?;
         Ok(config)
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 #[derive(Debug, Args)]

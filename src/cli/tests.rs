@@ -19,7 +19,9 @@ fn help_states_defaults_and_variables() {
     let help = help_of(&["serve"]);
     assert!(help.contains("[default: 127.0.0.1:8080]") && help.contains("[env: CONTINUO_LISTEN"), "{help}");
     assert!(help.contains("[default: 15000]") && help.contains("--worker-lease-ms"));
-    assert!(!help.contains("CONTINUO_CLICKHOUSE_URL"), "what this version does not have is not offered");
+    assert!(
+        help.contains("[default: sessions_to_clickhouse_v1]") && help.contains("SESSION_REPLICATION_CLICKHOUSE_URL")
+    );
     let demo = |command| help_of(&[command]).split("--demo <BOOL>").nth(1).unwrap().to_owned();
     assert!(demo("dev").split("[default: ").nth(1).unwrap().starts_with("true"));
     assert!(demo("serve").split("[default: ").nth(1).unwrap().starts_with("false"));

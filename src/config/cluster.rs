@@ -177,7 +177,7 @@ impl S2 {
     }
 }
 
-fn check_scheme(name: &str, url: Option<&SecretUrl>, schemes: &[&str]) -> Result<(), ConfigError> {
+pub(super) fn check_scheme(name: &str, url: Option<&SecretUrl>, schemes: &[&str]) -> Result<(), ConfigError> {
     match url {
         Some(url) if !schemes.iter().any(|scheme| url.expose().starts_with(scheme)) => {
             Err(ConfigError(format!("{name} must begin with {}", schemes.join(" or "))))

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::section::{Section, Setting};
 use super::sections::*;
-use super::{Config, ConfigError, SecretUrl};
+use super::{Config, ConfigError};
 
 /// Settings as flags and environment give them, or a TOML file. The id of an argument is its path in the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -55,6 +55,12 @@ pub struct Layer {
     /// Where records are.
     #[command(flatten)]
     pub s2: S2Layer,
+    /// Where lists of sessions come from.
+    #[command(flatten)]
+    pub clickhouse: ClickHouseLayer,
+    /// What fills it.
+    #[command(flatten)]
+    pub replication: ReplicationLayer,
     /// Creation of sessions.
     #[command(flatten)]
     pub create: CreateLayer,
@@ -81,18 +87,6 @@ pub struct Layer {
     /// The demo agent.
     #[command(flatten)]
     pub demo: DemoLayer,
-    /// Addresses of the cluster profile.
-    #[command(flatten)]
-    pub cluster: ClusterLayer,
-}
-
-/// Section `[cluster]`: known so that it can be refused by name.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClusterLayer {
-    /// ClickHouse.
-    #[arg(id = "cluster.clickhouse_url", long = "clickhouse-url", env = "CONTINUO_CLICKHOUSE_URL", hide = true)]
-    pub clickhouse_url: Option<SecretUrl>,
 }
 
 impl Layer {
@@ -102,8 +96,7 @@ impl Layer {
     }
 
     /// Lays this layer over what is below.
-    pub(super) fn apply(self, config: &mut Config) -> Result<(), ConfigError> {
-        self.cluster.refuse()?;
+    pub(super) fn apply(self, config: &mut Config) {
         config.listen.set(self.listen);
         config.data_dir.set(self.data_dir);
         config.public_url.set(self.public_url);
@@ -115,6 +108,8 @@ impl Layer {
         self.database.lay_over(&mut config.database);
         self.redis.lay_over(&mut config.redis);
         self.s2.lay_over(&mut config.s2);
+        self.clickhouse.lay_over(&mut config.clickhouse);
+        self.replication.lay_over(&mut config.replication);
         self.create.lay_over(&mut config.create);
         self.tasks.lay_over(&mut config.tasks);
         self.worker.lay_over(&mut config.worker);
@@ -124,19 +119,5 @@ impl Layer {
         self.blobs.lay_over(&mut config.blobs);
         self.log.lay_over(&mut config.log);
         self.demo.lay_over(&mut config.demo);
-        Ok(())
-    }
-}
-
-impl ClusterLayer {
-    fn refuse(self) -> Result<(), ConfigError> {
-        match self.clickhouse_url.filter(|url| !url.expose().is_empty()) {
-            None => Ok(()),
-            Some(_) => Err(ConfigError(
-                "CONTINUO_CLICKHOUSE_URL is set, but this version lists sessions from the database only: unset \
-                 CONTINUO_CLICKHOUSE_URL"
-                    .to_owned(),
-            )),
-        }
     }
 }

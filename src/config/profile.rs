@@ -7,6 +7,7 @@ impl Config {
     pub fn profile(&self) -> Vec<(&'static str, String)> {
         vec![
             ("sessions and runs", self.database_in_words()),
+            ("lists of sessions", self.lists_in_words()),
             ("channels", self.log_in_words()),
             ("hints and leases", self.hints_in_words()),
             ("blobs", self.blobs_in_words()),
@@ -20,6 +21,16 @@ impl Config {
             None => format!("SQLite in {}", self.data_dir.display()),
             Some(url) => format!("Postgres, {url}"),
         }
+    }
+
+    fn lists_in_words(&self) -> String {
+        let Some(url) = &self.clickhouse.url else { return "the same database".to_owned() };
+        let database = &self.clickhouse.database;
+        let filled = match self.replication.enabled {
+            true => format!("filled through slot {}", self.replication.slot_name),
+            false => "filled by other replicas".to_owned(),
+        };
+        format!("ClickHouse, {url}, database {database}, {filled}")
     }
 
     fn log_in_words(&self) -> String {

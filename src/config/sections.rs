@@ -1,6 +1,7 @@
 //! The sections of a layer: a line for each setting, with its comment as its manual.
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 
 use super::section::{Section, Setting, path, section};
@@ -54,6 +55,32 @@ section! { S2Layer for S2 in "s2",
     access_token: Secret = "s2-access-token", "CONTINUO_S2_ACCESS_TOKEN", "TOKEN", hide_env_values = true;
     /// What the names of basins begin with, of which each organization has one; the same for the life of the database.
     basin_prefix: String = "s2-basin-prefix", "CONTINUO_S2_BASIN_PREFIX", "PREFIX";
+}
+
+section! { ClickHouseLayer for ClickHouse in "clickhouse",
+    /// ClickHouse (`http://user:password@host:8123`, or `https://…`) for lists of sessions, instead of the database; needs Postgres,
+    /// whose log feeds it. Its schema is brought up to date by `continuo migrate up`. Where this and its siblings of replication are
+    /// not given, SESSION_REPLICATION_CLICKHOUSE_URL, _ENABLED, _SLOT_NAME, _PUBLICATION_NAME, _FLUSH_INTERVAL_MS,
+    /// _FLUSH_BATCH_SIZE and _MAX_FLUSH_CONCURRENCY are read.
+    url: SecretUrl = "clickhouse-url", "CONTINUO_CLICKHOUSE_URL", "URL", hide_env_values = true;
+    /// The database in ClickHouse; made by `continuo migrate up` where it is missing.
+    database: String = "clickhouse-database", "CONTINUO_CLICKHOUSE_DATABASE", "NAME";
+}
+
+section! { ReplicationLayer for Replication in "replication",
+    /// May this replica copy sessions from Postgres to ClickHouse? One of those that may does it, and another one where that one
+    /// goes. Means nothing without ClickHouse.
+    enabled: bool = "replication", "CONTINUO_REPLICATION_ENABLED", "BOOL", value_parser = BoolishValueParser::new();
+    /// Replication slot in Postgres, made where it is missing; the same on every replica.
+    slot_name: String = "replication-slot-name", "CONTINUO_REPLICATION_SLOT_NAME", "NAME";
+    /// Publication in Postgres, made where it is missing; the same on every replica.
+    publication_name: String = "replication-publication-name", "CONTINUO_REPLICATION_PUBLICATION_NAME", "NAME";
+    /// Milliseconds for which changes are gathered before they are sent to ClickHouse.
+    flush_interval_ms: u32 = "replication-flush-interval-ms", "CONTINUO_REPLICATION_FLUSH_INTERVAL_MS", "MS";
+    /// Changes that are sent at once, at most.
+    batch_rows: u32 = "replication-batch-rows", "CONTINUO_REPLICATION_BATCH_ROWS", "COUNT";
+    /// Batches that may be on their way to ClickHouse at the same time.
+    flights: u32 = "replication-flights", "CONTINUO_REPLICATION_FLIGHTS", "COUNT";
 }
 
 section! { CreateLayer for Create in "create",

@@ -42,7 +42,7 @@ fn every_option_has_help_and_a_variable_of_ours() {
         assert!(arg.get_help().is_some(), "{}", arg.get_id());
         let env = arg.get_env().unwrap_or_else(|| panic!("{}", arg.get_id())).to_string_lossy().into_owned();
         assert!(env.starts_with("CONTINUO_"), "{env}");
-        let is_secret = ["key", "token", "database.url", "database.read_url", "redis.url", "clickhouse"];
+        let is_secret = ["key", "token", "database.url", "database.read_url", "redis.url", "clickhouse.url"];
         let is_secret = is_secret.iter().any(|name| arg.get_id().as_str().contains(name)) && !env.ends_with("_MS");
         assert!(!is_secret || arg.is_hide_env_values_set() || arg.is_hide_set(), "{env} would be shown");
     }
@@ -123,11 +123,91 @@ fn addresses_of_something_else_are_refused() {
         (vec!["--s2-endpoint", "http://u:hush@h"], "CONTINUO_S2_ACCESS_TOKEN"),
         (vec!["--s2-endpoint", "cloud"], "set CONTINUO_S2_ACCESS_TOKEN"),
         (vec!["--s2-endpoint", "http://h", "--s2-basin-prefix", "Big"], "s2.basin_prefix"),
-        (vec!["--clickhouse-url", "http://u:hush@h"], "unset CONTINUO_CLICKHOUSE_URL"),
+        (vec!["--clickhouse-url", "tcp://u:hush@h:9000"], "clickhouse.url must begin with http:// or https://"),
     ] {
         let refusal = refusal(&args);
         assert!(refusal.contains(remedy) && !refusal.contains("hush"), "{refusal}");
     }
+}
+
+/// ClickHouse beside the Postgres of [`CLUSTER`].
+fn clickhouse(more: &[&'static str]) -> Vec<&'static str> {
+    [&cluster_without("none")[..], &["--clickhouse-url", "http://u:hush@ch:8123"], more].concat()
+}
+
+#[test]
+fn lists_come_from_clickhouse_where_its_url_is_given() {
+    let load = |args: &[&str]| Config::load(Mode::Serve, flags(args), None).unwrap();
+    assert!(!load(&cluster_without("none")).replicates());
+    let config = load(&clickhouse(&[]));
+    assert!(config.replicates());
+    let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
+    assert!(!shown.contains("hush") && shown.contains("url = \"http://(hidden)@ch:8123\""), "{shown}");
+    for off in ["false", "0"] {
+        assert!(!load(&clickhouse(&["--replication", off])).replicates());
+    }
+    let alone = refusal(&["--clickhouse-url", "http://u:hush@ch:8123"]);
+    assert!(alone.contains("SQLite") && alone.contains("set CONTINUO_DATABASE_URL to a Postgres"), "{alone}");
+    assert!(!alone.contains("hush"));
+    assert!(!load(&["--clickhouse-url", ""]).replicates(), "empty is not set");
+}
+
+#[test]
+fn settings_of_the_replication_are_held_to_what_works() {
+    for (flag, outside, inside) in [
+        ("--clickhouse-database", ["a-b", "a`"], ["Trigger_dev", "d"]),
+        ("--replication-slot-name", ["Slot", "a b"], ["slot_1", "s"]),
+        ("--replication-publication-name", ["Pub", "a\"b"], ["pub_1", "p"]),
+        ("--replication-flush-interval-ms", ["0", "10001"], ["1", "10000"]),
+        ("--replication-batch-rows", ["0", "100001"], ["1", "100000"]),
+        ("--replication-flights", ["0", "17"], ["1", "16"]),
+    ] {
+        let setting = flag[2..].replacen('-', ".", 1).replace('-', "_");
+        for wrong in outside {
+            let refusal = refusal(&clickhouse(&[flag, wrong]));
+            assert!(refusal.starts_with(&setting), "{refusal}");
+        }
+        for right in inside {
+            assert!(Config::load(Mode::Serve, flags(&clickhouse(&[flag, right])), None).is_ok(), "{flag} {right}");
+        }
+    }
+    let name: &'static str = "s".repeat(64).leak();
+    assert!(refusal(&clickhouse(&["--replication-slot-name", name])).contains("at most 63"));
+    assert!(Config::load(Mode::Serve, flags(&clickhouse(&["--replication-slot-name", &name[1..]])), None).is_ok());
+}
+
+#[test]
+fn names_that_others_use_are_read_where_ours_are_silent() {
+    let theirs = |name: &str| {
+        let text = match name {
+            "SESSION_REPLICATION_CLICKHOUSE_URL" => "http://theirs:hush@h",
+            "SESSION_REPLICATION_ENABLED" => "1",
+            "SESSION_REPLICATION_SLOT_NAME" => "theirs",
+            "SESSION_REPLICATION_PUBLICATION_NAME" => "",
+            "SESSION_REPLICATION_FLUSH_INTERVAL_MS" => "1000",
+            "SESSION_REPLICATION_FLUSH_BATCH_SIZE" => "100",
+            "SESSION_REPLICATION_MAX_FLUSH_CONCURRENCY" => "3",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    };
+    let file = file("[clickhouse]\nurl = \"http://file\"\n[replication]\nenabled = false\nslot_name = \"file\"\n");
+    let ours = [&cluster_without("none")[..], &["--replication-batch-rows", "7", "--clickhouse-url", ""]].concat();
+    let layer = flags(&ours).or_aliases(theirs).unwrap();
+    let config = Config::load(Mode::Serve, layer, Some(file.path())).unwrap();
+    assert_eq!(config.clickhouse.url.as_ref().unwrap().expose(), "http://theirs:hush@h");
+    let Replication { enabled, slot_name, publication_name, flush_interval_ms, batch_rows, flights } =
+        config.replication;
+    assert_eq!((enabled, slot_name.as_str(), flush_interval_ms, batch_rows, flights), (true, "theirs", 1_000, 7, 3));
+    assert_eq!(publication_name, Replication::default().publication_name, "empty is not set");
+
+    let refusal = |name: &'static str| {
+        let wrong = move |asked: &str| (asked == name).then(|| "hush".to_owned());
+        Layer::default().or_aliases(wrong).unwrap_err().to_string()
+    };
+    assert_eq!(refusal("SESSION_REPLICATION_ENABLED"), "SESSION_REPLICATION_ENABLED must be 1 or 0");
+    let batch = refusal("SESSION_REPLICATION_FLUSH_BATCH_SIZE");
+    assert_eq!(batch, "SESSION_REPLICATION_FLUSH_BATCH_SIZE must be a number");
 }
 
 #[test]
@@ -142,6 +222,12 @@ fn the_profile_says_which_engine_serves_what() {
     assert!(cluster.contains("runs: Postgres, postgres://(hidden)@db:5432/continuo"), "{cluster}");
     assert!(cluster.contains("S2, http://s2:8080") && cluster.contains("LISTEN/NOTIFY"), "{cluster}");
     assert!(cluster.contains("bucket b at http://minio:9000") && cluster.contains("time: the database's"), "{cluster}");
+    assert!(cluster.contains("lists of sessions: the same database"), "{cluster}");
+    let listed = words(&clickhouse(&[]));
+    let filled =
+        "ClickHouse, http://(hidden)@ch:8123, database trigger_dev, filled through slot sessions_to_clickhouse_v1";
+    assert!(listed.contains(filled), "{listed}");
+    assert!(words(&clickhouse(&["--replication", "false"])).contains("filled by other replicas"));
     assert!(words(&["--redis-url", "redis://:hush@h"]).contains("leases: Redis, redis://(hidden)@h"));
 }
 

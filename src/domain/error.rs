@@ -199,6 +199,9 @@ pub enum Error {
         /// Milliseconds until the next boot may happen.
         retry_after_ms: u64,
     },
+    /// The index did not come as far as the caller asked for in time.
+    #[error("lists are not as far as wait_as_of yet; try again")]
+    IndexBehind,
     /// No such waitpoint in this environment.
     #[error("Waitpoint not found")]
     WaitpointNotFound,
@@ -271,6 +274,7 @@ pub enum Reason {
     TaskNotFound,
     RunNotClaimed,
     BootBackoff,
+    IndexBehind,
     WaitpointNotFound,
     BlobNotFound,
     BlobTooLarge,
@@ -316,6 +320,7 @@ impl Error {
             Self::TaskNotFound => Reason::TaskNotFound,
             Self::RunNotClaimed => Reason::RunNotClaimed,
             Self::BootBackoff { .. } => Reason::BootBackoff,
+            Self::IndexBehind => Reason::IndexBehind,
             Self::WaitpointNotFound => Reason::WaitpointNotFound,
             Self::BlobNotFound => Reason::BlobNotFound,
             Self::BlobTooLarge { .. } => Reason::BlobTooLarge,
@@ -337,7 +342,11 @@ impl Error {
     /// How long a caller should wait before trying again; `None` where trying again cannot help.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::RunNotClaimed | Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::Stopping => Some(1_000),
+            Self::RunNotClaimed
+            | Self::IndexBehind
+            | Self::Unavailable(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Stopping => Some(1_000),
             Self::BootBackoff { retry_after_ms } | Self::LimitExceeded { retry_after_ms, .. } => Some(*retry_after_ms),
             _ => None,
         }

@@ -9,9 +9,11 @@ use continuo_domain::id::ApiKeyId;
 use continuo_proto::v1;
 use continuo_proto::v1::admin_service_server::AdminService;
 use continuo_usecases::Administration;
+use http::HeaderMap;
 use std::fmt;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The server's own administration. Cheap to clone.
@@ -27,14 +29,23 @@ impl Admin {
         Self { administration, admin_key: admin_key.filter(|key| !key.is_empty()).map(Arc::from) }
     }
 
+    /// Do these headers of a request come from whoever has the admin key? For routes that are no rpc.
+    pub fn admits(&self, headers: HeaderMap) -> Result<(), CredentialProblem> {
+        self.judge(&MetadataMap::from_headers(headers))
+    }
+
     /// The first thing every rpc asks.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let bearer = door::bearer(request.metadata()).map_err(of_error)?;
+        self.judge(request.metadata()).map_err(|problem| of_error(Error::Unauthenticated(problem)))
+    }
+
+    fn judge(&self, metadata: &MetadataMap) -> Result<(), CredentialProblem> {
+        let bearer = door::bearer(metadata).map_err(|error| match error {
+            Error::Unauthenticated(problem) => problem,
+            _ => CredentialProblem::Missing,
+        })?;
         let is_it = |key: &Arc<str>| bool::from(key.as_bytes().ct_eq(bearer.as_bytes()));
-        if self.admin_key.as_ref().is_some_and(is_it) {
-            return Ok(());
-        }
-        Err(of_error(Error::Unauthenticated(CredentialProblem::UnknownKey)))
+        if self.admin_key.as_ref().is_some_and(is_it) { Ok(()) } else { Err(CredentialProblem::UnknownKey) }
     }
 }
 

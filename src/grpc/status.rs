@@ -98,6 +98,7 @@ fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
         | Error::TaskNotFound
         | Error::RunNotClaimed
         | Error::BootBackoff { .. }
+        | Error::IndexBehind
         | Error::WaitpointNotFound
         | Error::BlobNotFound
         | Error::TranscriptUnreadable(_)
@@ -134,9 +135,11 @@ fn code(reason: Reason) -> Code {
         Reason::SeqNumMismatch | Reason::Fenced | Reason::StaleSnapshot => Code::Aborted,
         Reason::PastTail => Code::OutOfRange,
         Reason::LimitExceeded => Code::ResourceExhausted,
-        Reason::RunNotClaimed | Reason::BootBackoff | Reason::BackendUnavailable | Reason::ServerStopping => {
-            Code::Unavailable
-        }
+        Reason::RunNotClaimed
+        | Reason::BootBackoff
+        | Reason::IndexBehind
+        | Reason::BackendUnavailable
+        | Reason::ServerStopping => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::DataLoss => Code::DataLoss,
         Reason::Internal => Code::Internal,
@@ -169,6 +172,7 @@ fn wire_reason(reason: Reason) -> ErrorReason {
         Reason::TaskNotFound => ErrorReason::TaskNotFound,
         Reason::RunNotClaimed => ErrorReason::RunNotClaimed,
         Reason::BootBackoff => ErrorReason::BootBackoff,
+        Reason::IndexBehind => ErrorReason::IndexBehind,
         Reason::WaitpointNotFound => ErrorReason::WaitpointNotFound,
         Reason::BlobNotFound => ErrorReason::BlobNotFound,
         Reason::BlobTooLarge => ErrorReason::BlobTooLarge,

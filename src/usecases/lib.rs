@@ -36,6 +36,7 @@ mod transcript;
 mod trim_channel;
 mod turn;
 mod update_session;
+mod wait_as_of;
 mod waits;
 mod work;
 
@@ -55,6 +56,7 @@ pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, R
 pub use runs::{RunFamily, TriggeredBy};
 pub use tokens::{NewToken, PUBLIC_TOKEN_MS_DEFAULT, PUBLIC_TOKEN_MS_MAX, SESSION_TOKEN_MS, WAITPOINT_TOKEN_MS};
 pub use transcript::{GetTranscript, TRANSCRIPT_LIMIT_DEFAULT, TRANSCRIPT_LIMIT_MAX, Transcript};
+pub use wait_as_of::{WAIT_AS_OF_MS_MAX, WaitAsOf};
 pub use waits::{NewManualWaitpoint, WaitForDuration, WaitOnChannel};
 pub use work::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 

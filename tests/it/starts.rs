@@ -65,6 +65,25 @@ async fn replicas_that_share_too_little_are_refused() {
 }
 
 #[tokio::test]
+async fn clickhouse_without_a_postgres_that_feeds_it_is_refused() {
+    let remedy = "sessions are in SQLite, which has no log for ClickHouse to follow: set CONTINUO_DATABASE_URL";
+    for name in ["CONTINUO_CLICKHOUSE_URL", "SESSION_REPLICATION_CLICKHOUSE_URL"] {
+        let url = (name, "http://u:hush@127.0.0.1:9");
+        for command in [&["serve"][..], &["dev"], &["config"], &["migrate", "up"], &["migrate", "status"]] {
+            assert_refused(&run(command, &[url]).await, 2, remedy);
+        }
+    }
+    let database = ("CONTINUO_DATABASE_URL", "postgres://u:hush@127.0.0.1:9/d");
+    let clickhouse = ("CONTINUO_CLICKHOUSE_URL", "http://u:hush@127.0.0.1:9");
+    let shown = run(&["config"], &[KEYS[0], KEYS[1], database, clickhouse]).await;
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(
+        shown.stdout.contains("ClickHouse, http://(hidden)@127.0.0.1:9") && !shown.stdout.contains("hush"),
+        "{shown:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_schema_is_migrated_on_purpose_and_never_served_behind_or_ahead() {
     let database = PostgresDatabase::migrated().await;
     execute(&database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;

@@ -9,7 +9,7 @@ use continuo_proto::{
         UpdateSessionRequest,
     },
 };
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost_types::FieldMask;
 use serde_json::{json, value::RawValue};
 
@@ -28,6 +28,11 @@ use crate::{
     time,
     validate::{Issues, Object, type_name, unexpected},
 };
+
+/// How far the index was up with the database, where lists do not come from the database itself.
+const AS_OF: HeaderName = HeaderName::from_static("continuo-as-of");
+/// What a list waits for: such a position, or `now`.
+const WAIT_AS_OF: HeaderName = HeaderName::from_static("continuo-wait-as-of");
 
 pub(crate) async fn create<A: Api>(
     State(gateway): State<Gateway<A>>,
@@ -89,16 +94,30 @@ pub(crate) async fn list<A: Api>(
     State(gateway): State<Gateway<A>>,
     caller: Caller,
     query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let Page { size, token, direction, cursor } = query.page()?;
-    let filter = Some(filter(&query)?);
-    let page_direction = direction.into();
-    let request = caller.request(ListSessionsRequest { filter, page_size: size, page_token: token, page_direction });
+    let request = caller.request(ListSessionsRequest {
+        filter: Some(filter(&query)?),
+        page_size: size,
+        page_token: token,
+        page_direction: direction.into(),
+        wait_as_of: wait_as_of(&headers),
+    });
     let answer = gateway.api.list_sessions(request).await.map_err(|s| Failure::of(&s, Route::List(cursor)))?;
     let answer = answer.into_inner();
     let data: Vec<_> = answer.sessions.iter().map(SessionItem::in_list).collect();
     let pagination = Pagination { next: answer.next_page_token, previous: answer.previous_page_token };
-    Ok(json::response(StatusCode::OK, &List { data, pagination }))
+    let mut response = json::response(StatusCode::OK, &List { data, pagination });
+    if let Some(as_of) = HeaderValue::from_str(&answer.as_of).ok().filter(|value| !value.is_empty()) {
+        response.headers_mut().insert(AS_OF, as_of);
+    }
+    Ok(response)
+}
+
+/// What is no text is no position either, and refused as such.
+fn wait_as_of(headers: &HeaderMap) -> String {
+    headers.get(WAIT_AS_OF).map_or("", |value| value.to_str().unwrap_or("?")).trim().to_owned()
 }
 
 fn filter(query: &Query) -> Result<SessionFilter, Failure> {

@@ -113,7 +113,7 @@ impl Refusal {
             R::PastTail => Self::unwritten(Position { seq_num: number(status, "tail_seq_num"), timestamp_ms: 0 }),
             R::LimitExceeded => Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", said),
             R::ServerStopping => Self::stopping(false),
-            R::BackendUnavailable | R::RunNotClaimed | R::BootBackoff => {
+            R::BackendUnavailable | R::RunNotClaimed | R::BootBackoff | R::IndexBehind => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", said)
             }
             R::OutcomeUnknown | R::DataLoss => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", said),

@@ -191,7 +191,7 @@ async fn our_own_failures_say_nothing_about_us() {
 
 #[tokio::test]
 async fn what_may_be_tried_again_says_when() {
-    for reason in ["RUN_NOT_CLAIMED", "BOOT_BACKOFF", "BACKEND_UNAVAILABLE", "SERVER_STOPPING"] {
+    for reason in ["RUN_NOT_CLAIMED", "BOOT_BACKOFF", "INDEX_BEHIND", "BACKEND_UNAVAILABLE", "SERVER_STOPPING"] {
         let mut with_retry = details(reason, &[]);
         with_retry.set_retry_info(Some(Duration::from_millis(1_500)));
         let refusal = Status::with_error_details(Code::Unavailable, "said", with_retry);
@@ -269,5 +269,5 @@ async fn statuses_that_are_not_the_services() {
 #[tokio::test]
 async fn every_reason_has_a_row() {
     // A new reason is an enum value without a test above until it is added there and here.
-    assert!(ErrorReason::try_from(34).is_ok() && ErrorReason::try_from(35).is_err());
+    assert!(ErrorReason::try_from(35).is_ok() && ErrorReason::try_from(36).is_err());
 }

@@ -158,7 +158,7 @@ async fn lists_pass_filters_and_tokens_on() {
     peer.answer(ListSessionsResponse {
         sessions: vec![Session { trigger_config: None, ..session() }],
         next_page_token: "older".into(),
-        previous_page_token: String::new(),
+        ..Default::default()
     });
     let query = "page[size]=7&page[after]=tok%2Fen&filter[type]=chat.agent&filter[tags]=a,%20b&filter[tags]=c\
                  &filter[taskIdentifier]=chat&filter[externalId]=x%2Cy&filter[status]=ACTIVE,CLOSED\
@@ -185,8 +185,34 @@ async fn lists_pass_filters_and_tokens_on() {
             page_size: 7,
             page_token: "tok/en".into(),
             page_direction: PageDirection::Older.into(),
+            wait_as_of: String::new(),
         }
     );
+    assert_eq!(answer.header("continuo-as-of"), None);
+}
+
+#[tokio::test]
+async fn how_far_a_list_is_comes_and_goes_as_headers() {
+    let list = async |wait: &str| {
+        let peer = Peer::key();
+        peer.answer(ListSessionsResponse { as_of: "1-16b3748".into(), ..Default::default() });
+        let headers = [("continuo-wait-as-of", wait), ("origin", "https://app.example")];
+        let answer = send(gateway(&peer, Options::default()), request("GET", "/api/v1/sessions", &headers, "")).await;
+        assert_eq!((answer.status, answer.header("continuo-as-of")), (200, Some("1-16b3748")));
+        assert!(
+            answer.header("access-control-expose-headers").unwrap().contains(",continuo-as-of"),
+            "pages may read it"
+        );
+        peer.the::<ListSessionsRequest>().wait_as_of
+    };
+    for (sent, asked) in [("now", "now"), (" 1-16b3748 ", "1-16b3748"), ("", ""), ("j\u{e4}", "?")] {
+        assert_eq!(list(sent).await, asked, "{sent}");
+    }
+    let peer = Peer::key();
+    peer.refuse(violations(&[("wait_as_of", "must be `now`")]));
+    let answer = call(&peer, "GET", "/api/v1/sessions", "").await;
+    let detail = json!({ "code": "custom", "path": ["continuo-wait-as-of"], "message": "must be `now`" });
+    assert_eq!((answer.status, answer.json()), (400, json!({ "error": "Headers Error", "details": [detail] })));
 }
 
 #[tokio::test]

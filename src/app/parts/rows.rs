@@ -1,6 +1,7 @@
 //! Where sessions and runs are: SQLite in the data directory, or the Postgres that the settings name.
 
-use super::{DataDir, explain};
+use super::{DataDir, explain, index};
+use crate::app::migrate::ListIndex;
 use crate::config::{self, Config, ConfigError, Mode};
 use anyhow::{Context, Result};
 use continuo_database::{Database, PostgresOptions, SchemaStatus};
@@ -44,15 +45,46 @@ pub(in crate::app) async fn schema_status(config: &Config) -> Result<SchemaStatu
     status
 }
 
-/// Brings the schema of the database that the settings name up to date.
-pub(in crate::app) async fn migrate_up(config: &Config) -> Result<()> {
+/// Brings the schema of the database that the settings name up to date, and that in ClickHouse. Says whether the index for lists
+/// came or went.
+pub(in crate::app) async fn migrate_up(config: &Config) -> Result<Option<ListIndex>> {
     let database = match config.database.url {
         Some(_) => connect(&config.database).await?,
         None => open(config, &DataDir::open(&config.data_dir)?).await?,
     };
-    let migrated = migrate(&database).await;
+    let migrated = migrate_all(config, &database).await;
     database.close().await;
     migrated
+}
+
+async fn migrate_all(config: &Config, database: &Database) -> Result<Option<ListIndex>> {
+    migrate(database).await?;
+    index::migrate_index(config, database).await?;
+    let wanted = wanted(config, database).await?;
+    let has_changed = database.keep_list_index(wanted == ListIndex::There).await;
+    let has_changed = has_changed.map_err(explain).context("cannot make or drop the index for lists")?;
+    Ok(has_changed.then_some(wanted))
+}
+
+/// The index for lists, as it is and as it should be, in a database whose schema is the current one.
+pub(in crate::app) async fn list_index(config: &Config) -> Result<(ListIndex, ListIndex)> {
+    if config.database.url.is_none() {
+        return Ok((ListIndex::There, ListIndex::There));
+    }
+    let database = connect(&config.database).await?;
+    let looked = async {
+        let is = database.has_list_index().await.map_err(explain)?;
+        Ok((if is { ListIndex::There } else { ListIndex::Gone }, wanted(config, &database).await?))
+    };
+    let looked = looked.await;
+    database.close().await;
+    looked
+}
+
+/// Whoever serves lists needs it, and nobody else does.
+async fn wanted(config: &Config, database: &Database) -> Result<ListIndex> {
+    let is_served_elsewhere = index::serves_lists(config, database).await?;
+    Ok(if is_served_elsewhere { ListIndex::Gone } else { ListIndex::There })
 }
 
 async fn migrate(database: &Database) -> Result<()> {

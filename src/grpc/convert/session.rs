@@ -113,11 +113,13 @@ pub(crate) fn parse_list(environment: &EnvironmentId, wire: v1::ListSessionsRequ
     let size = found.take(page_size(wire.page_size, PAGE_SIZE_DEFAULT))?;
     let from = found.take(page_token::parse_sessions(environment, &wire.page_token))?;
     let direction = found.take(page_direction(wire.page_direction))?;
+    let wait = Some(wire.wait_as_of).filter(|text| !text.is_empty());
+    let wait_as_of = found.take(wait.map(|text| text.parse()).transpose())?.flatten();
     found.finish()?;
     let (Some(filter), Some(page_size), Some(from), Some(direction)) = (filter, size, from, direction) else {
         return Err(nothing_parsed());
     };
-    Ok(ListSessions { filter, page_size, from: towards(direction, from) })
+    Ok(ListSessions { filter, page_size, from: towards(direction, from), wait_as_of })
 }
 
 fn page_direction(wire: i32) -> Result<v1::PageDirection> {
@@ -194,6 +196,7 @@ pub(crate) fn print_page(environment: &EnvironmentId, page: &SessionPage, now: T
         sessions: page.sessions.iter().map(|row| print_in_list(row, now)).collect(),
         next_page_token: page.next.as_ref().map(older).unwrap_or_default(),
         previous_page_token: page.previous.as_ref().map(newer).unwrap_or_default(),
+        as_of: page.as_of.map(|position| position.to_string()).unwrap_or_default(),
     }
 }
 

@@ -91,13 +91,25 @@ async fn everything_wrong_is_said_at_once() {
         page_size: 101,
         page_token: "garbage".into(),
         page_direction: 7,
+        wait_as_of: "then".into(),
         ..Default::default()
     };
     let status = node.sessions().list_sessions(node.key(list)).await.unwrap_err();
-    assert_eq!(bad_fields(&status), ["page_size", "page_token", "page_direction"]);
+    assert_eq!(bad_fields(&status), ["page_size", "page_token", "page_direction", "wait_as_of"]);
     let nowhere = v1::CheckTailRequest { channel: Some(v1::ChannelRef { name: "a b".into(), ..Default::default() }) };
     let status = node.channels().check_tail(node.key(nowhere)).await.unwrap_err();
     assert_eq!(bad_fields(&status), ["channel.session", "channel.name", "channel.direction"]);
+}
+
+#[tokio::test]
+async fn where_the_database_lists_there_is_nothing_to_wait_for() {
+    let node = Node::start().await;
+    node.create_session("chat").await;
+    for wait_as_of in ["", "now", "ff-ffffffffffffff"] {
+        let list = v1::ListSessionsRequest { wait_as_of: wait_as_of.into(), ..Default::default() };
+        let page = node.sessions().list_sessions(node.key(list)).await.unwrap().into_inner();
+        assert_eq!((page.sessions.len(), page.as_of.as_str()), (1, ""), "{wait_as_of}");
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ fn every_error() -> Vec<Expected> {
         (Error::TaskNotFound, Code::NotFound, "TASK_NOT_FOUND", None),
         (Error::RunNotClaimed, Code::Unavailable, "RUN_NOT_CLAIMED", None),
         (Error::BootBackoff { retry_after_ms: 1_500 }, Code::Unavailable, "BOOT_BACKOFF", None),
+        (Error::IndexBehind, Code::Unavailable, "INDEX_BEHIND", None),
         (Error::WaitpointNotFound, Code::NotFound, "WAITPOINT_NOT_FOUND", None),
         (Error::BlobNotFound, Code::NotFound, "BLOB_NOT_FOUND", None),
         (Error::BlobTooLarge { limit_bytes: 5 }, Code::InvalidArgument, "BLOB_TOO_LARGE", Some(("limit_bytes", "5"))),

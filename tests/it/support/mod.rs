@@ -1,5 +1,6 @@
 //! A real node in this process, on a free port and a directory of its own, and clients of it.
 
+pub(crate) mod clickhouse;
 pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;

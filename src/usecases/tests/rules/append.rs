@@ -161,8 +161,12 @@ async fn an_append_keeps_its_place_when_the_fence_moves_under_it() {
 async fn append_never_creates_a_session() {
     let world = World::new().await;
     assert!(matches!(world.say("a", "x").await, Err(Error::SessionNotFound)));
-    let page =
-        ListSessions { filter: Default::default(), page_size: 1, from: continuo_domain::session::PageFrom::Start };
+    let page = ListSessions {
+        filter: Default::default(),
+        page_size: 1,
+        from: continuo_domain::session::PageFrom::Start,
+        wait_as_of: None,
+    };
     assert!(world.core.list_sessions(&world.key, page).await.unwrap().sessions.is_empty());
 }
 

@@ -177,7 +177,7 @@ async fn every_answer_names_the_one_current_run() {
     assert!(created.run.spec.id.as_str().starts_with("run_"));
     let by_id = SessionRef::Id(created.session.id.clone());
     let core = &world.core;
-    let page = ListSessions { filter: ListFilter::default(), page_size: 10, from: PageFrom::Start };
+    let page = ListSessions { filter: ListFilter::default(), page_size: 10, from: PageFrom::Start, wait_as_of: None };
     let listed = core.list_sessions(&world.key, page).await.unwrap().sessions;
     let closed = core.close_session(&world.key, &named("a"), None, None).await.unwrap();
     let closed_again = core.close_session(&world.key, &by_id, None, None).await.unwrap();

@@ -9,7 +9,7 @@ use continuo_usecases::{ListSessions, SessionPage};
 async fn list(world: &World, caller: &Principal, tasks: &[&str]) -> Result<usize> {
     let filter = ListFilter { task_identifiers: tasks.iter().map(|t| (*t).into()).collect(), ..Default::default() };
     let count = world.core.count_sessions(caller, &filter).await;
-    let request = ListSessions { filter, page_size: 100, from: PageFrom::Start };
+    let request = ListSessions { filter, page_size: 100, from: PageFrom::Start, wait_as_of: None };
     let page = world.core.list_sessions(caller, request).await;
     assert_eq!(count.is_ok(), page.is_ok());
     page.map(|p| p.sessions.len())
@@ -68,7 +68,7 @@ async fn a_backward_page_holds_the_neighbours_newest_first() {
     }
     let at = world.session(&named("c07")).await;
     let from = PageFrom::Before(ListPosition { created_at: at.created_at, id: at.id });
-    let request = ListSessions { filter: ListFilter::default(), page_size: 3, from };
+    let request = ListSessions { filter: ListFilter::default(), page_size: 3, from, wait_as_of: None };
     let page = world.core.list_sessions(&world.key, request).await.unwrap();
     assert_eq!(names(&page), ["c10", "c09", "c08"]);
     assert_eq!(page.previous.unwrap().id, page.sessions[0].id);
@@ -87,7 +87,7 @@ async fn several_statuses_are_any_of() {
     world.clock.advance_ms(1);
     let statuses = vec![SessionStatus::Active, SessionStatus::Closed];
     let filter = ListFilter { statuses, ..Default::default() };
-    let request = ListSessions { filter, page_size: 10, from: PageFrom::Start };
+    let request = ListSessions { filter, page_size: 10, from: PageFrom::Start, wait_as_of: None };
     let page = world.core.list_sessions(&world.key, request).await.unwrap();
     assert_eq!(names(&page), ["closed", "open"]);
 }
