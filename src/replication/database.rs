@@ -32,6 +32,8 @@ pub(crate) struct SlotState {
     pub(crate) lag_bytes: i64,
     /// Who reads it.
     pub(crate) active_pid: Option<i32>,
+    /// It needs more of the log than the server wants to keep.
+    pub(crate) is_given_up: bool,
 }
 
 /// A refused row whose time has come.
@@ -119,12 +121,13 @@ impl Database {
     pub(crate) async fn slot(&self) -> Result<SlotState> {
         let row = self
             .one(
-                "SELECT CAST(pg_current_wal_flush_lsn() - confirmed_flush_lsn AS bigint), active_pid
+                "SELECT CAST(pg_current_wal_flush_lsn() - confirmed_flush_lsn AS bigint), active_pid,
+                        COALESCE(wal_status IN ('unreserved', 'lost'), true)
                  FROM pg_replication_slots WHERE slot_name = $1",
                 &[(&self.slot_name, Type::TEXT)],
             )
             .await?;
-        Ok(SlotState { lag_bytes: row.get(0), active_pid: row.get(1) })
+        Ok(SlotState { lag_bytes: row.get(0), active_pid: row.get(1), is_given_up: row.get(2) })
     }
 
     /// The table was emptied: the index has rows that nobody will delete one by one.

@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Every so many looks, notes that nobody removed are looked for.
 const SWEEP_EVERY_LOOKS: u32 = 5;
 
+/// A slot that is given up, and that nothing was acknowledged to for so many looks, is let go.
+const GIVEN_UP_LOOKS: u32 = 5;
+
 /// Looks after the slot, the parked rows and the notes.
 pub(crate) struct Tender {
     pub(crate) database: Arc<Database>,
@@ -26,18 +29,26 @@ pub(crate) struct Tender {
 }
 
 impl Tender {
-    /// Runs until the connection to the database is lost, or somebody else has the slot.
+    /// Runs until the connection to the database is lost, or somebody else has the slot, or the server wants it back.
     pub(crate) async fn run(self) -> Result<()> {
         let reader = self.database.slot().await?.active_pid;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = None;
+        let (mut acknowledged, mut idle_looks) = (0, 0);
         for look in 0_u32.. {
             looks.tick().await;
             let slot = self.database.slot().await?;
             self.metrics.acked_lsn_lag_bytes.set(slot.lag_bytes.max(0));
             if slot.active_pid.is_none() || slot.active_pid != reader {
                 return Err(lost("the server does not send its log to this worker any more"));
+            }
+            // While nothing can be stored, nothing is read, and the server cannot even say that it ends the connection: it would
+            // hang in that, and no checkpoint could finish before it is free of the slot.
+            let before = std::mem::replace(&mut acknowledged, self.acknowledged.load(Ordering::Relaxed));
+            idle_looks = if slot.is_given_up && acknowledged == before { idle_looks + 1 } else { 0 };
+            if idle_looks >= GIVEN_UP_LOOKS {
+                return Err(lost("the server does not keep its log for the index any longer"));
             }
             if let Err(error) = self.parked.retry(&self.store).await {
                 if self.database.is_lost() {
