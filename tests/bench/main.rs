@@ -1,7 +1,7 @@
 //! What a client of the whole server sees, with the disk's own figures from the same run beside it.
 //!
 //! `cargo bench --bench server -- [delivery] [direct] [settled] [replay] [idle] [--sessions N]`; without a name all of these, and
-//! `-- replicas`, which wants services beside it, by its name only. Every figure is a
+//! `-- replicas` and `-- replication`, which want services beside them, by their names only. Every figure is a
 //! ratio or a difference to something measured in the same minute on the same disk. (`cargo test --bench server` runs it at a
 //! hundredth of the size, to see that it works.)
 
@@ -15,6 +15,7 @@ mod disk;
 mod idle;
 mod replay;
 mod replicas;
+mod replication;
 mod settled;
 
 use std::env;
@@ -41,9 +42,12 @@ async fn main() {
     if named("replay") {
         replay::run().await;
     }
-    // Only by its name: it wants the services of the cluster.
+    // Only by their names: they want the services of the cluster.
     if arguments.iter().any(|a| a == "replicas") {
         replicas::run().await;
+    }
+    if arguments.iter().any(|a| a == "replication") {
+        replication::run().await;
     }
     if named("idle") {
         idle::run(sessions).await;

@@ -9,20 +9,21 @@ from .services import Services
 
 
 class Cluster:
-    def __init__(self, replicas: int):
+    def __init__(self, replicas: int, services: Services | None = None, more: dict[str, str] | None = None):
         self.keys = Keys()
         self.heard = Heard()
-        self.services = Services()
+        self.services = services or Services()
         self._wanted = replicas
+        self._more = more or {}
         self.replicas: list[Replica] = []
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> "Cluster":
         try:
             await self.services.up()
-            environment = settings(self.keys, self.services.settings(), self._wanted)
-            await migrate(environment)
-            self.replicas = [Replica(number, environment) for number in range(self._wanted)]
+            self.environment = {**settings(self.keys, self.services.settings(), self._wanted), **self._more}
+            await migrate(self.environment)
+            self.replicas = [Replica(number, self.environment) for number in range(self._wanted)]
             await asyncio.gather(*(replica.start() for replica in self.replicas))
             self.balancer = Balancer(self.replicas)
             await self.balancer.start()

@@ -1,4 +1,5 @@
-"""One set of Postgres, Redis, s2-lite and a store of objects, in a directory of its own, through `tests/services`."""
+"""One set of Postgres, Redis, s2-lite and a store of objects, on demand with ClickHouse, in a directory of its own, through
+`tests/services`."""
 
 import asyncio
 import json
@@ -19,7 +20,8 @@ class Services:
 
     NAMES = ("postgres", "redis", "s2", "blobs")
 
-    def __init__(self):
+    def __init__(self, *also: str):
+        self._names = (*self.NAMES, *also)
         self._directory = Path(tempfile.mkdtemp(prefix="continuo-cluster-"))
         self._urls: dict[str, str] = {}
 
@@ -57,14 +59,26 @@ class Services:
     def settings(self) -> dict[str, str]:
         """What a replica has to be told to use them."""
         return {
-            "CONTINUO_DATABASE_URL": self._database_url(DATABASE),
+            "CONTINUO_DATABASE_URL": self.database_url(),
             "CONTINUO_REDIS_URL": self._urls["REDIS_URL"],
             "CONTINUO_S2_ENDPOINT": self._urls["S2_ENDPOINT"],
             "CONTINUO_BLOBS_S3_ENDPOINT": self._urls["BLOBS_ENDPOINT"],
             "CONTINUO_BLOBS_S3_BUCKET": self._urls["BLOBS_BUCKET"],
             "CONTINUO_BLOBS_S3_ACCESS_KEY": self._urls["BLOBS_ACCESS_KEY"],
             "CONTINUO_BLOBS_S3_SECRET_KEY": self._urls["BLOBS_SECRET_KEY"],
+            **({"CONTINUO_CLICKHOUSE_URL": self.clickhouse_url} if "clickhouse" in self._names else {}),
         }
+
+    @property
+    def clickhouse_url(self) -> str:
+        return self._urls["CLICKHOUSE_URL"]
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def database_url(self, database: str = DATABASE) -> str:
+        return self._urls["POSTGRES_URL"].rpartition("/")[0] + f"/{database}"
 
     async def sql(self, query: str) -> list[dict]:
         """The rows of a query, as the database has them."""
@@ -72,8 +86,7 @@ class Services:
         return json.loads(await self.sql_do(wrapped))
 
     async def sql_do(self, statement: str, database: str = DATABASE) -> str:
-        url = self._database_url(database)
-        return await run("psql", "--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement)
+        return await run("psql", "--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.database_url(database), "-c", statement)
 
     async def redis_do(self, command: str) -> None:
         address = self._urls["REDIS_URL"].removeprefix("redis://")
@@ -84,9 +97,6 @@ class Services:
         writer.close()
         assert answer.startswith(b"+"), answer
 
-    def _database_url(self, database: str) -> str:
-        return self._urls["POSTGRES_URL"].rpartition("/")[0] + f"/{database}"
-
     def _pid(self, name: str) -> int:
         return int((self._directory / f"{name}.pid").read_text())
 
@@ -94,7 +104,7 @@ class Services:
         environment = {
             **os.environ,
             "CONTINUO_SERVICES_DIR": str(self._directory),
-            "CONTINUO_SERVICES": " ".join(self.NAMES),
+            "CONTINUO_SERVICES": " ".join(self._names),
             "CONTINUO_SERVICES_DURABLE": "1",
         }
         return await run(str(SCRIPT), *command, env=environment)

@@ -1,4 +1,4 @@
-"""The commands of the README's section on many machines, as they stand, on services of their own."""
+"""The commands of the README's sections on engines that replicas share, as they stand, on services of their own."""
 
 import asyncio
 import os
@@ -11,14 +11,15 @@ from harness import ROOT
 from harness.services import Services
 from support.server import BINARY
 
-SECTION = "## Run it on many machines"
+MACHINES = "## Run it on many machines"
+LISTS = "## Lists on ClickHouse"
 WITHIN_S = 120
 
 
-def commands() -> str:
-    section = (ROOT / "README.md").read_text().partition(SECTION)[2].partition("\n## ")[0]
+def commands(title: str) -> str:
+    section = (ROOT / "README.md").read_text().partition(f"\n{title}\n")[2].partition("\n## ")[0]
     block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
-    assert block, f"the README has no commands under {SECTION!r}"
+    assert block, f"the README has no commands under {title!r}"
     return block.group(1)
 
 
@@ -27,9 +28,21 @@ def free_address() -> str:
         return "127.0.0.1:%d" % listener.getsockname()[1]
 
 
-async def run_it() -> None:
-    """Only what the section takes for granted is given: the engines, the program and two free ports."""
-    services = Services()
+async def many_machines() -> None:
+    said = await run_section(MACHINES, Services())
+    for text in ("chat-1", "Hello, whoever you are"):
+        assert text in said, f"{text!r} was not said:\n{said}"
+    assert said.rindex("Hello, whoever you are") > said.index("asked to stop"), f"the message did not outlive the replica:\n{said}"
+
+
+async def lists() -> None:
+    said = await run_section(LISTS, Services("clickhouse"))
+    for text in ("index for lists is dropped", "continuo-as-of: ", '"externalId":"chat-1"', "sessions_replication_leader 1"):
+        assert text in said, f"{text!r} was not said:\n{said}"
+
+
+async def run_section(title: str, services: Services) -> str:
+    """What the commands say. Only what the section takes for granted is given: the engines, the program and two free ports."""
     try:
         await services.up()
         with tempfile.TemporaryDirectory(prefix="continuo-readme-") as directory:
@@ -41,12 +54,9 @@ async def run_it() -> None:
                 "ONE": free_address(),
                 "TWO": free_address(),
             }
-            said = await run_shell(f"set -eu\n{commands()}", environment, directory)
+            return await run_shell(f"set -eu\n{commands(title)}", environment, directory)
     finally:
         await services.down()
-    for text in ("chat-1", "Hello, whoever you are"):
-        assert text in said, f"{text!r} was not said:\n{said}"
-    assert said.rindex("Hello, whoever you are") > said.index("asked to stop"), f"the message did not outlive the replica:\n{said}"
 
 
 async def run_shell(script: str, environment: dict[str, str], directory: str) -> str:
@@ -66,3 +76,6 @@ async def run_shell(script: str, environment: dict[str, str], directory: str) ->
     text = said.decode(errors="replace")
     assert process.returncode == 0, f"the commands ended with {process.returncode}:\n{text}"
     return text
+
+
+SECTIONS = {"many machines": many_machines, "lists on ClickHouse": lists}
