@@ -2,6 +2,8 @@
 //! traits. Nothing is decided here that gRPC does not decide; a call carries the caller's own token and the services judge
 //! it. Only `continuo-proto` is known to this crate, so the services may be in this process or behind clients.
 //!
+//! The console ([`console()`]) is a page beside it, made of files.
+//!
 //! The stream API under `/v1` (`streams`) has its own forms of everything, errors too.
 //!
 //! A request goes: `paths` (which handler) → `auth` (who) → `body` (how much) → `validate` and `query` (what) → the service
@@ -11,6 +13,7 @@ mod auth;
 mod base_url;
 mod blobs;
 mod body;
+mod console;
 mod cors;
 mod error;
 mod fields;
@@ -26,6 +29,8 @@ mod streams;
 mod time;
 pub mod upstream;
 mod validate;
+
+pub use console::console;
 
 use std::sync::Arc;
 

@@ -41,7 +41,8 @@ impl Node {
         let limits = Limits { message_bytes_max: config.message_bytes_max() };
         let grpc = continuo_grpc::router(services.clone(), admin.clone(), limits).await?;
         let metrics = server::metrics(parts.metrics(), admin.clone());
-        let rest = continuo_gateway::router(services, admin, gateway_options(&config, tasks.stopping()));
+        let rest = continuo_gateway::router(services, admin, gateway_options(&config, tasks.stopping()))
+            .merge(continuo_gateway::console());
         let readiness = Readiness::new(tasks.stopping().clone());
         let router = server::one_port(rest.merge(metrics), grpc.router, readiness.clone());
 

@@ -11,7 +11,7 @@ pub(super) fn text(url: &str, key: &str, certificate: Option<&Path>) -> String {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let trust = certificate.map(|path| format!("export CONTINUO_CA_FILE={}\n", absolute(path).display()));
     format!(
-        "secret key {key}\n\nTry this in another terminal:\n\nexport CONTINUO_URL={url}\nexport CONTINUO_SECRET_KEY={key}\n\
+        "secret key {key}\nconsole {url}/console/\n\nTry this in another terminal:\n\nexport CONTINUO_URL={url}\nexport CONTINUO_SECRET_KEY={key}\n\
          {}export CONTINUO={program}\n{COMMANDS}\n",
         trust.unwrap_or_default()
     )

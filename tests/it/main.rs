@@ -4,6 +4,7 @@
 mod access;
 mod architecture;
 mod blobs;
+mod console;
 mod create_by_token;
 mod direct_writes;
 mod gateway_alone;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 const ORIGIN: &str = "https://app.example";
 /// Beside the gateway's own.
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../gateway/openapi.json")).unwrap()

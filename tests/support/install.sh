@@ -36,6 +36,9 @@ install_everything() {
     install_node_packages tests/clients/mcp
     install_node_packages tests/clients/browser
     install_node_packages tests/clients/languages
+    install_node_packages tests/clients/console
+    # What the console is built with. Nobody needs it to build or run the server.
+    install_node_packages gateway/console
     # Real servers of what the cluster uses, without optimisation: one minute for the first, about three for the second.
     install_program s3s-fs "$S3S_FS_VERSION" s3s-fs "$WORK/s3" --features binary
     install_program s2-lite "$S2_LITE_VERSION" server "$WORK/s2"

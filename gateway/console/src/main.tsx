@@ -1,0 +1,5 @@
+import { render } from "preact";
+import { Shell } from "./app/shell.tsx";
+import "./style/main.css";
+
+render(<Shell />, document.getElementById("console")!);

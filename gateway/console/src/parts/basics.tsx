@@ -1,0 +1,119 @@
+// The small parts that every page uses.
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Failure } from "../app/failure.ts";
+import { ago, fullTime } from "../app/format.ts";
+
+/** When something was, with the exact time on hover. */
+export function Ago({ ms }: { ms: number }) {
+  const tell = (event: MouseEvent) => ((event.currentTarget as HTMLElement).title = fullTime(ms));
+  return <time onMouseEnter={tell}>{ago(ms)}</time>;
+}
+
+export function Note({ failure, onRetry }: { failure: Failure; onRetry?: () => void }) {
+  return (
+    <div class="note bad" role="alert">
+      <div>
+        <strong>{failure.title}</strong>
+        <p>
+          {failure.text}
+          {failure.isClean && " Nothing was changed."}
+        </p>
+        {failure.reason && <code>{failure.reason}</code>}
+      </div>
+      {onRetry && (
+        <button type="button" onClick={onRetry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <strong>{title}</strong>
+      {children && <div>{children}</div>}
+    </div>
+  );
+}
+
+export function Copy({ text, label = "Copy" }: { text: string; label?: string }) {
+  const [isDone, setIsDone] = useState(false);
+  useEffect(() => {
+    if (!isDone) return;
+    const timer = setTimeout(() => setIsDone(false), 1500);
+    return () => clearTimeout(timer);
+  }, [isDone]);
+  return (
+    <button type="button" class="quiet copy" onClick={async () => setIsDone(await copied(text))}>
+      <span aria-live="polite">{isDone ? "Copied" : label}</span>
+    </button>
+  );
+}
+
+/** Pages that are not served over TLS have no clipboard but the old one. */
+async function copied(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "offscreen";
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    const isDone = document.execCommand("copy");
+    area.remove();
+    return isDone;
+  }
+}
+
+interface DialogProps {
+  title: string;
+  onClose: () => void;
+  children: ComponentChildren;
+  isWide?: boolean;
+}
+
+export function Dialog({ title, onClose, children, isWide }: DialogProps) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => before instanceof HTMLElement && before.focus();
+  }, []);
+  const outside = (event: MouseEvent) => event.target === dialog.current && onClose();
+  return (
+    <dialog ref={dialog} class={isWide ? "wide" : undefined} aria-label={title} onClose={onClose} onMouseDown={outside}>
+      <div class="dialog">
+        <header>
+          <h2>{title}</h2>
+          <button type="button" class="quiet" aria-label="Close dialog" onClick={onClose}>
+            ✕
+          </button>
+        </header>
+        {children}
+      </div>
+    </dialog>
+  );
+}
+
+/** A choice of a few, of which one holds. */
+export function Segments<T extends string>(props: {
+  label: string;
+  options: readonly (readonly [T, string])[];
+  value: T;
+  onChange: (value: T) => void;
+}) {
+  return (
+    <div class="segments" role="group" aria-label={props.label}>
+      {props.options.map(([value, text]) => (
+        <button type="button" key={value} aria-pressed={props.value === value} onClick={() => props.onChange(value)}>
+          {text}
+        </button>
+      ))}
+    </div>
+  );
+}
