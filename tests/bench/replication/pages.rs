@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const PAGE_SIZE: i32 = 25;
 /// A page that takes long is not asked for so often: after this, what there is has to do.
-const ASK_WITHIN: Duration = Duration::from_secs(8);
+const ASK_WITHIN: Duration = Duration::from_secs(3);
 const SAMPLES_MIN: usize = 4;
 
 /// What a page is asked for.

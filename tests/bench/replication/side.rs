@@ -7,6 +7,7 @@ use continuo_clickhouse::{ClickHouse, Options};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 const MASTER_KEY: &str = "aGVyZSBhcmUgdGhpcnR5LXR3byBieXRlcyBvZiBrZXk=";
@@ -30,6 +31,8 @@ pub(crate) struct Sides {
     /// Its URL and database.
     address: (String, String),
     slot: String,
+    /// The embedded log belongs to the database, whichever server has it open.
+    data: TempDir,
     began_ms: i64,
     /// Between two rows.
     step_ms: i64,
@@ -47,7 +50,8 @@ impl Sides {
         let began_ms =
             one(&sql, "SELECT CAST(extract(epoch FROM now()) * 1000 AS bigint)").await.try_get_by_index(0).unwrap();
         let step_ms = ((DAYS - 1) * DAY_MS / rows as i64).max(1);
-        let sides = Self { postgres, sql, clickhouse, address: (url, name.clone()), slot: name, began_ms, step_ms };
+        let (address, data) = ((url, name.clone()), tempfile::tempdir().unwrap());
+        let sides = Self { postgres, sql, clickhouse, address, slot: name, data, began_ms, step_ms };
         let settings = sides.settings(Side::ClickHouse);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let migrated = run(&["migrate", "up"], &settings).await;
@@ -60,6 +64,7 @@ impl Sides {
             ("CONTINUO_DATABASE_URL", self.postgres.url.clone()),
             ("CONTINUO_MASTER_KEY", MASTER_KEY.to_owned()),
             ("CONTINUO_ADMIN_KEY", ADMIN_KEY.to_owned()),
+            ("CONTINUO_DATA_DIR", self.data.path().to_str().unwrap().to_owned()),
             ("CONTINUO_LOG", "warn".to_owned()),
         ];
         if side == Side::ClickHouse {
