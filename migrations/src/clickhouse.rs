@@ -28,6 +28,9 @@ pub const CLICKHOUSE_LEDGER: &[&str] = &[
 /// The first index of tags splits them into words and serves searches by word; the second one knows whole tags. The other ones by
 /// whole values are for filters that few sessions match. Ids begin with their time, so a comparison that goes through them in order
 /// finds each part in few places.
+///
+/// A page reads some granules of each part, so they are an eighth of the usual size: a page of a rare tag among a million sessions
+/// reads a fifth of the rows.
 const SESSIONS: &str = "CREATE TABLE IF NOT EXISTS {database}.sessions_v1 (
     environment_id String,
     organization_id String,
@@ -58,7 +61,7 @@ const SESSIONS: &str = "CREATE TABLE IF NOT EXISTS {database}.sessions_v1 (
 ) ENGINE = ReplacingMergeTree(_version, _is_deleted)
 PARTITION BY toYYYYMM(created_at)
 ORDER BY (organization_id, project_id, environment_id, created_at, session_id)
-SETTINGS enable_json_type = 1";
+SETTINGS index_granularity = 1024, enable_json_type = 1";
 
 /// Which log the versions count in: the top 8 bits of `_version` are the epoch, and a log that begins anew has the next one.
 const EPOCHS: &str = "CREATE TABLE IF NOT EXISTS {database}.replication_epochs_v1 (

@@ -13,6 +13,8 @@ use tokio::time::sleep;
 const MASTER_KEY: &str = "aGVyZSBhcmUgdGhpcnR5LXR3byBieXRlcyBvZiBrZXk=";
 const GIVE_UP_AFTER: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// No part came or went for so long: the merges are done.
+const MERGED_AFTER: Duration = Duration::from_secs(3);
 const DAY_MS: i64 = 86_400_000;
 /// Rows are spread over so many days before now.
 const DAYS: i64 = 90;
@@ -139,6 +141,26 @@ impl Sides {
             assert!(began.elapsed() < GIVE_UP_AFTER, "{rows} rows are not stored after {GIVE_UP_AFTER:?}");
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Until ClickHouse has merged the small parts that a drain leaves, which it does by itself; how many there were, and are.
+    pub(crate) async fn until_merged(&self) -> (u64, u64) {
+        let (began, first) = (Instant::now(), self.parts().await);
+        let (mut parts, mut since) = (first, began);
+        while since.elapsed() < MERGED_AFTER {
+            assert!(began.elapsed() < GIVE_UP_AFTER, "parts are merged still after {GIVE_UP_AFTER:?}");
+            sleep(LOOK_EVERY).await;
+            let now = self.parts().await;
+            if now != parts {
+                (parts, since) = (now, Instant::now());
+            }
+        }
+        (first, parts)
+    }
+
+    async fn parts(&self) -> u64 {
+        let count = "SELECT count() FROM system.parts WHERE active AND database = ? AND table = 'sessions_v1'";
+        self.clickhouse.client().query(count).bind(&self.address.1).fetch_one().await.unwrap()
     }
 
     /// One transaction with the rows from `first` to before `end`: one in a hundred has the rare tag, one in two is closed.
