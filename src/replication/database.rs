@@ -18,12 +18,17 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest text of a refusal that is kept, in bytes.
 const ERROR_BYTES_MAX: usize = 2_000;
 
+/// So many removed notes are worth a look through the table.
+const DEAD_NOTES: u64 = 10_000;
+
 /// A connection. It ends with this.
 pub(crate) struct Database {
     client: Client,
     slot_name: String,
     /// A number near those of the transactions that are read now.
     near: AtomicU64,
+    /// Notes that were removed since the table was vacuumed.
+    forgotten: AtomicU64,
 }
 
 /// How the slot stands.
@@ -48,7 +53,12 @@ pub(crate) struct ParkedRow {
 impl Database {
     pub(crate) async fn connect(options: &Options, link: &Link) -> Result<Self> {
         let client = timeout(STATEMENT_TIMEOUT, link.connect(&options.application_name)).await.map_err(failed)??;
-        let database = Self { client, slot_name: options.slot_name.clone(), near: AtomicU64::new(0) };
+        let database = Self {
+            client,
+            slot_name: options.slot_name.clone(),
+            near: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+        };
         database.oldest_running().await?;
         Ok(database)
     }
@@ -82,13 +92,30 @@ impl Database {
         }
         let near = self.near.load(Ordering::Relaxed);
         let transactions: Vec<_> = transactions.iter().map(|id| whole_id(*id, near)).collect();
-        self.run(
-            "DELETE FROM session_change c WHERE c.transaction_id = ANY($1)
-             AND NOT EXISTS (SELECT 1 FROM session_parked p WHERE p.slot_name = $2 AND p.session_id = c.session_id)",
-            &[(&transactions, Type::INT8_ARRAY), (&self.slot_name, Type::TEXT)],
-        )
-        .await
-        .map(drop)
+        let notes = self
+            .run(
+                "DELETE FROM session_change c WHERE c.transaction_id = ANY($1)
+                 AND NOT EXISTS (SELECT 1 FROM session_parked p WHERE p.slot_name = $2 AND p.session_id = c.session_id)",
+                &[(&transactions, Type::INT8_ARRAY), (&self.slot_name, Type::TEXT)],
+            )
+            .await?;
+        self.forgotten.fetch_add(notes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes away what many removed notes leave in the table. Every list reads the notes first and steps over what is left of
+    /// the dead ones: after a million of them that is most of its time, until the server's own housekeeping comes by, which may be
+    /// a minute later.
+    pub(crate) async fn vacuum(&self) -> Result<()> {
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        if forgotten < DEAD_NOTES {
+            return Ok(());
+        }
+        // Nobody is made to wait: pages are not given back, and whoever else has the table comes first.
+        let vacuum = self.client.batch_execute("VACUUM (TRUNCATE false, SKIP_LOCKED) session_change");
+        timeout(STATEMENT_TIMEOUT, vacuum).await.map_err(failed)?.map_err(failed)?;
+        self.forgotten.fetch_sub(forgotten, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The number that every transaction below has ended, and a position of the log that is after all of those.

@@ -58,6 +58,7 @@ impl Tender {
             }
             if look % SWEEP_EVERY_LOOKS == 0 {
                 sweep = self.sweep(sweep).await?;
+                self.database.vacuum().await?;
             }
         }
         Ok(())

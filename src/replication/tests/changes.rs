@@ -30,6 +30,18 @@ async fn inserts_updates_and_deletes_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_removed_notes_leave_is_taken_away() {
+    let world = World::new().await;
+    let worker = world.start();
+    world.insert("s", 10_000).await;
+    let vacuumed = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'session_change'";
+    until("the notes are vacuumed", async || world.number(vacuumed).await > 0).await;
+    world.is_equal().await;
+    assert_eq!(world.notes().await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_transaction_its_last_word_on_a_session_counts() {
     let world = World::new().await;
     let worker = world.start();
