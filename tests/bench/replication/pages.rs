@@ -31,6 +31,7 @@ pub(crate) async fn measure(sides: &Sides, server: ServerProcess, rows: usize) {
     let pages = sized(400).max(SAMPLES_MIN);
     let (drained, merged) = sides.until_merged().await;
     println!("  the drain left {drained} parts in ClickHouse, which merged them to {merged}");
+    sides.analyze().await;
     let from_index = ask_all(sides, &server, rows, pages).await;
     server.stop().await;
     sides.index_in_postgres().await;

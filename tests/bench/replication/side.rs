@@ -201,7 +201,11 @@ impl Sides {
     pub(crate) async fn index_in_postgres(&self) {
         let index = "CREATE INDEX IF NOT EXISTS session_list ON session (environment_id, created_at_ms DESC, id DESC)";
         self.sql.execute_unprepared(index).await.unwrap();
-        self.sql.execute_unprepared("ANALYZE session").await.unwrap();
+    }
+
+    /// Tells Postgres what is in its tables, as it would find out by itself within a minute.
+    pub(crate) async fn analyze(&self) {
+        self.sql.execute_unprepared("ANALYZE session, session_change").await.unwrap();
     }
 
     /// When the oldest of so many rows was made, in milliseconds.
