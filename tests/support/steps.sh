@@ -1,6 +1,7 @@
 # Steps, their durations and their counts. Sourced by tests/run.
 
-GROUP=
+# Process groups of the steps under way, by name.
+declare -A RUNNING=()
 PASSED=0
 FAILED=0
 TABLE=()
@@ -15,21 +16,53 @@ wanted() {
 
 # Runs a function as a step. What it prints decides its counts; a step that counts nothing is one check.
 step() {
-    local name=$1 function=$2 began=$SECONDS log code=0 passed failed
-    wanted "$name" || return 0
-    log=$WORK/${name//[^a-z0-9]/-}.log
-    printf '\n== %s\n' "$name"
-    # In a subshell with its own `set -e`, which an `if` or `||` would switch off, and in a process group of its own, so
-    # that an interrupted run takes with it what it started.
+    wanted "$1" || return 0
+    printf '\n== %s\n' "$1"
+    launch "$@"
+    # Waited for, not run: a signal to the run counts at once.
+    tail --lines +1 --follow --sleep-interval 0.2 --pid "${RUNNING[$1]}" "$(log_of "$1")" &
+    wait $!
+    conclude "$1"
+}
+
+# Begins a step that mostly waits, beside those that follow.
+begin() {
+    wanted "$1" || return 0
+    printf '\n== %s begins, and is told when it is joined\n' "$1"
+    launch "$@"
+}
+
+# Waits for a step that was begun, and shows what it printed.
+join() {
+    wanted "$1" || return 0
+    printf '\n== %s\n' "$1"
+    wait "${RUNNING[$1]}"
+    cat "$(log_of "$1")"
+    conclude "$1"
+}
+
+log_of() { printf '%s/%s.log' "$WORK" "${1//[^a-z0-9]/-}"; }
+
+# In a subshell with its own `set -e`, which an `if` or `||` would switch off, and in a process group of its own, so that an
+# interrupted run takes with it what it started.
+launch() {
+    local name=$1 function=$2 began=$SECONDS log
+    log=$(log_of "$name")
+    : >"$log"
     set +e
     set -m
-    { (set -e; "$function") 2>&1; echo $? >"$log.code"; } | tee "$log" &
+    { (set -e; "$function") >"$log" 2>&1; echo "$? $((SECONDS - began))" >"$log.code"; } &
     set +m
-    GROUP=$(jobs -p %%)
-    wait $!
-    GROUP=
     set -e
-    code=$(cat "$log.code")
+    RUNNING[$name]=$!
+}
+
+conclude() {
+    local name=$1 log code took passed failed
+    log=$(log_of "$name")
+    wait "${RUNNING[$name]}"
+    unset "RUNNING[$name]"
+    read -r code took <"$log.code"
     LAST_CODE=$code
     read -r passed failed < <(counts "$log")
     if [[ $((passed + failed)) -eq 0 ]]; then
@@ -38,8 +71,8 @@ step() {
         failed=1 # something beside the tests failed, the compiler for example
     fi
     PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed))
-    TABLE+=("$(printf '%-20s %7d %7d %6ds' "$name" "$passed" "$failed" "$((SECONDS - began))")")
-    printf '== %s: %d passed, %d failed, %d s\n' "$name" "$passed" "$failed" "$((SECONDS - began))"
+    TABLE+=("$(printf '%-20s %7d %7d %6ds' "$name" "$passed" "$failed" "$took")")
+    printf '== %s: %d passed, %d failed, %d s\n' "$name" "$passed" "$failed" "$took"
     if [[ $name == install && $code -ne 0 ]]; then exit 1; fi
 }
 
@@ -60,7 +93,8 @@ counts() {
 }
 
 interrupted() {
-    if [[ -n $GROUP ]]; then kill -TERM -- "-$GROUP" 2>/dev/null || true; fi
+    local group
+    for group in "${RUNNING[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
     exit 143
 }
 
