@@ -29,6 +29,10 @@ pub(super) enum TokensCommand {
         /// It is used up by its first trigger.
         #[arg(long)]
         one_time: bool,
+        /// Bind it to this session, by id or external id: what it says of sessions counts for this one only, whatever its
+        /// name is later, and revoking the session's tokens ends it.
+        #[arg(long)]
+        session: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -52,13 +56,14 @@ pub(super) enum TokensCommand {
 
 pub(super) async fn execute(command: TokensCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        TokensCommand::Create { scopes, ttl, one_time, json, client } => {
+        TokensCommand::Create { scopes, ttl, one_time, session, json, client } => {
             let expires_at = Timestamp::from(SystemTime::now() + ttl);
             let request = CreatePublicTokenRequest {
                 scopes,
                 expires_at: Some(expires_at),
                 one_time_use: one_time,
                 realtime_json: None,
+                session,
             };
             let token = client.connect()?.tokens().create_public_token(request).await?.into_inner().token;
             match json {

@@ -64,6 +64,13 @@ impl Scope {
         self.0 == "admin"
     }
 
+    /// The name of the session it is about, if it is about one: without what narrows it to a channel.
+    pub fn session(&self) -> Option<&str> {
+        let (_, kind, id) = self.parts();
+        let id = id.filter(|_| kind == Some("sessions"))?;
+        narrowing(id).map_or(Some(id), |narrowing| id.strip_suffix(narrowing))
+    }
+
     fn grants(&self, action: Action, resource: &Resource) -> bool {
         let (granted, kind, id) = self.parts();
         if !action.is_met_by(granted) {
@@ -160,7 +167,13 @@ impl SessionNames {
 
 /// Does a key contain `:channels:` or end in `:in` or `:out`?
 pub fn is_unsafe_key(key: &str) -> bool {
-    key.contains(":channels:") || key.ends_with(":in") || key.ends_with(":out")
+    narrowing(key).is_some()
+}
+
+/// The end of a scope's id that narrows it to a channel.
+fn narrowing(id: &str) -> Option<&str> {
+    let channel = id.find(":channels:").map(|at| &id[at..]);
+    channel.or_else(|| [":in", ":out"].into_iter().find(|direction| id.ends_with(direction)))
 }
 
 /// A run as its token names it.
@@ -362,16 +375,24 @@ impl Principal {
                 self.is_universal() || (action != Action::Admin && is_own)
             }
             Credential::PublicToken { session: Some(bound), .. } => {
-                names.session.as_ref() == Some(bound) && self.may_bound(action, &resources)
+                names.session.as_ref() == Some(bound) && self.may_bound(action, names, &resources)
             }
             _ => self.may(action, &resources),
         }
     }
 
-    /// A session token follows its row: its `sessions` scopes count whatever id they spell.
-    fn may_bound(&self, action: Action, resources: &[Resource]) -> bool {
-        let is_session_scope = |s: &Scope| s.parts().1 == Some("sessions") && action.is_met_by(s.parts().0);
-        self.scopes.iter().any(is_session_scope) || self.may(action, resources)
+    /// A session token follows its row: its `sessions` scopes count whatever name they spell, and what narrows one to a
+    /// channel still does.
+    fn may_bound(&self, action: Action, names: &SessionNames, resources: &[Resource]) -> bool {
+        let follows = |scope: &Scope| match scope.parts() {
+            (granted, Some("sessions"), id) if action.is_met_by(granted) => match id.and_then(narrowing) {
+                Some(_) if names.keys().any(|key| Some(key) == id) => true,
+                Some(narrowed) => resources.iter().any(|r| r.id.as_deref().and_then(narrowing) == Some(narrowed)),
+                None => true,
+            },
+            _ => false,
+        };
+        self.scopes.iter().any(follows) || self.may(action, resources)
     }
 
     /// Which of the wanted scopes this caller could not grant itself. Only a key with everything may grant everything.
@@ -467,6 +488,37 @@ mod tests {
         assert!(!bound.may_session(Action::Admin, &names("new-name")));
         let taken_over = SessionNames { session: Some(SessionId::from_body("t")), others: vec!["old-name".into()] };
         assert!(!bound.may_session(Action::Read, &taken_over));
+    }
+
+    #[test]
+    fn a_bound_token_for_one_channel_opens_that_channel_under_any_name() {
+        let (tools, other) = (ChannelName::parse("tools").unwrap(), ChannelName::parse("other").unwrap());
+        let mut bound = token(&["read:sessions:old-name:out", "read:sessions:old-name:channels:tools"]);
+        bound.credential = Credential::PublicToken { session: Some(SessionId::from_body("s")), one_time: None };
+        for names in [names("old-name"), names("new-name")] {
+            assert!(bound.may_channel(Action::Read, &names, None, Direction::Out));
+            assert!(bound.may_channel(Action::Read, &names, Some(&tools), Direction::In));
+            assert!(!bound.may_channel(Action::Write, &names, None, Direction::Out));
+            assert!(!bound.may_channel(Action::Read, &names, None, Direction::In));
+            assert!(!bound.may_channel(Action::Read, &names, Some(&other), Direction::Out));
+            assert!(!bound.may_session(Action::Read, &names));
+        }
+        bound.scopes = token(&["read:sessions:X:out"]).scopes;
+        assert!(bound.may_session(Action::Read, &names("X:out")), "an old name that reads like a narrowed scope");
+    }
+
+    #[test]
+    fn a_scope_names_the_session_it_is_about() {
+        for (scope, session) in [
+            ("read:sessions:chat:1", Some("chat:1")),
+            ("read:sessions:chat:1:out", Some("chat:1")),
+            ("read:sessions:chat:channels:a:in", Some("chat")),
+            ("read:sessions", None),
+            ("read:all:chat", None),
+            ("admin", None),
+        ] {
+            assert_eq!(token(&[scope]).scopes[0].session(), session, "{scope}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Tokens for others.
 
 use crate::Core;
+use crate::access::names_of;
 use continuo_domain::principal::{Action, Credential, Principal, SCOPES_MAX, Scope};
 use continuo_domain::session::{Json, SessionRef};
-use continuo_domain::{EnvironmentId, Error, Result, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
 use continuo_ports::tokens::NewPublicToken;
 
 /// Life of a session token: 1 hour.
@@ -29,12 +30,14 @@ pub struct NewToken {
     pub one_time_use: bool,
     /// Carried as the claim `realtime`.
     pub realtime: Option<Json>,
+    /// The one session it is bound to.
+    pub session: Option<SessionRef>,
 }
 
 impl NewToken {
-    /// The same for an environment, if there can be such a token.
+    /// The same for an environment, if there can be such a token. Which row the session is, is the caller's to find out.
     pub(crate) fn of(self, environment: EnvironmentId, now: Timestamp, life_ms: u64) -> Result<NewPublicToken> {
-        let Self { scopes, expires_at, one_time_use, realtime } = self;
+        let Self { scopes, expires_at, one_time_use, realtime, session: _ } = self;
         if !(1..=SCOPES_MAX).contains(&scopes.len()) {
             return Err(Violation::new("scopes", "must hold 1 to 256 scopes").into());
         }
@@ -55,12 +58,33 @@ impl Core {
         if !caller.has_secret_key() {
             return Err(Error::PermissionDenied);
         }
-        let token = new.of(caller.environment.clone(), self.now(), PUBLIC_TOKEN_MS_DEFAULT)?;
+        let session = new.session.clone();
+        let mut token = new.of(caller.environment.clone(), self.now(), PUBLIC_TOKEN_MS_DEFAULT)?;
         let denied = caller.denied_of(&token.scopes);
         if !denied.is_empty() {
             return Err(Error::ScopesExceedKey(denied));
         }
+        if let Some(asked) = session {
+            token.session = Some(self.session_to_bind(caller, &asked, &token.scopes).await?);
+        }
         self.ports.tokens.mint_public(token).await
+    }
+
+    /// The row a token is bound to. A bound token's scopes count for that row whatever name they spell, so they must spell
+    /// none but its own: a key that may grant one session must not reach another.
+    async fn session_to_bind(&self, caller: &Principal, asked: &SessionRef, scopes: &[Scope]) -> Result<SessionId> {
+        let row = self.find_session(caller, asked).await?;
+        let names = names_of(asked, row.as_ref());
+        if ![Action::Read, Action::Write, Action::Admin].iter().any(|action| caller.may_session(*action, &names)) {
+            return Err(Error::PermissionDenied);
+        }
+        let row = row.ok_or(Error::SessionNotFound)?;
+        let external_id = row.external_id.as_ref().map(|id| id.as_str());
+        let is_its = |name: &str| name == row.id.as_str() || Some(name) == external_id;
+        if scopes.iter().filter_map(Scope::session).any(|name| !is_its(name)) {
+            return Err(Violation::new("scopes", "holds a scope of another session than `session`").into());
+        }
+        Ok(row.id)
     }
 
     /// A token of the server's own making for one purpose.

@@ -45,6 +45,7 @@ fn create_request(body: &RawValue) -> Result<CreatePublicTokenRequest, Failure> 
         expires_at: expires_at(&object),
         one_time_use: object.boolean("oneTimeUse").unwrap_or(false),
         realtime_json: object.object_text("realtime"),
+        session: None,
     };
     issues.finish()?;
     Ok(request)

@@ -652,6 +652,7 @@ async fn tokens() {
         expires_at: at(T0),
         one_time_use: true,
         realtime_json: Some(r#"{"skipColumns": ["a"]}"#.into()),
+        session: None,
     };
     assert_eq!(peer.the::<CreatePublicTokenRequest>(), expected);
     for text in ["15m", "1hr", "2 days"] {

@@ -1,6 +1,6 @@
 //! Credentials.
 
-use super::time;
+use super::{session, time};
 use continuo_domain::error::Violations;
 use continuo_domain::principal::{Credential, Principal, Scope};
 use continuo_domain::session::Json;
@@ -15,8 +15,10 @@ pub(crate) fn parse_new(wire: v1::CreatePublicTokenRequest) -> Result<NewToken> 
     let expires_at = found.take(time::parse("expires_at", wire.expires_at))?.flatten();
     let realtime = wire.realtime_json.map(|text| Json::parse_object("realtime_json", text)).transpose();
     let realtime = found.take(realtime)?.flatten();
+    let session = wire.session.map(|text| session::parse_ref("session", &text)).transpose();
+    let session = found.take(session)?.flatten();
     found.finish()?;
-    Ok(NewToken { scopes, expires_at, one_time_use: wire.one_time_use, realtime })
+    Ok(NewToken { scopes, expires_at, one_time_use: wire.one_time_use, realtime, session })
 }
 
 /// Reads scopes.

@@ -240,6 +240,19 @@ async fn tokens_are_no_stronger_than_their_maker() {
     let denied = node.tokens().get_claims(by(&token, v1::GetClaimsRequest {})).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     node.tokens().revoke_tokens(node.key(v1::RevokeTokensRequest { session: None })).await.unwrap();
+    let id = node.create_session("chat").await.session.unwrap().id;
+    let bound = |session: &str| v1::CreatePublicTokenRequest {
+        scopes: vec!["read:sessions".into()],
+        session: Some(session.into()),
+        ..Default::default()
+    };
+    let token = node.tokens().create_public_token(node.key(bound("chat"))).await.unwrap().into_inner().token;
+    let whoami = node.tokens().authenticate(by(&token, v1::AuthenticateRequest {})).await.unwrap().into_inner();
+    assert_eq!(whoami.session_id, Some(id));
+    let missing = node.tokens().create_public_token(node.key(bound("nobody"))).await.unwrap_err();
+    assert_eq!(reason(&missing), "SESSION_NOT_FOUND");
+    let empty = node.tokens().create_public_token(node.key(bound(""))).await.unwrap_err();
+    assert_eq!(bad_fields(&empty), ["session"]);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ fn administration(world: &World) -> Administration {
 
 fn token(scopes: &[&str], expires_at: Option<Timestamp>) -> NewToken {
     let scopes = scopes.iter().map(|s| Scope::parse(s).unwrap()).collect();
-    NewToken { scopes, expires_at, one_time_use: false, realtime: None }
+    NewToken { scopes, expires_at, one_time_use: false, realtime: None, session: None }
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ async fn a_restricted_key_mints_no_more_than_it_has() {
         expires_at: Some(world.clock.now().plus_ms(life_ms)),
         one_time_use: false,
         realtime: None,
+        session: None,
     };
     world.core.create_public_token(&key, new(&["read:sessions:a"], 1_000)).await.unwrap();
     let refused = world.core.create_public_token(&key, new(&["read:sessions:a", "write:sessions:a"], 1_000)).await;
@@ -114,6 +115,61 @@ async fn a_restricted_key_mints_no_more_than_it_has() {
     }
     let by_token = world.core.create_public_token(&world.token(&["admin"]), new(&["read:all"], 1_000)).await;
     assert!(matches!(by_token, Err(Error::PermissionDenied)), "{by_token:?}");
+}
+
+fn bound(session: &SessionRef, scopes: &[&str]) -> NewToken {
+    NewToken {
+        scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+        expires_at: None,
+        one_time_use: false,
+        realtime: None,
+        session: Some(session.clone()),
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_be_bound_to_a_session_and_ends_with_its_tokens() {
+    let world = World::new().await;
+    let created = world.create("a").await;
+    world.create("b").await;
+    let id = SessionRef::Id(created.session.id.clone());
+    for (asked, scopes) in [
+        (named("a"), &["read:sessions:a", "write:sessions"][..]),
+        (id.clone(), &[&format!("read:sessions:{}", created.session.id)]),
+        (named("a"), &["read:sessions:a:out"]),
+    ] {
+        let made = world.core.create_public_token(&world.key, bound(&asked, scopes)).await.unwrap();
+        let token = world.core.authenticate(&made).await.unwrap();
+        let session = Some(created.session.id.clone());
+        assert_eq!(token.credential, Credential::PublicToken { session, one_time: None });
+        world.core.list_records(&token, &output(&named("a")), 0).await.map(drop).unwrap();
+        let elsewhere = world.core.list_records(&token, &output(&named("b")), 0).await.map(drop);
+        assert!(matches!(elsewhere, Err(Error::PermissionDenied)), "{elsewhere:?}");
+        let row = world.core.get_session(&token, &id).await;
+        assert_eq!(row.is_ok(), !scopes[0].ends_with(":out"), "{scopes:?}");
+        world.clock.advance_ms(2_000);
+        world.core.revoke_tokens(&world.key, Some(&named("a"))).await.unwrap();
+        world.clock.advance_ms(1_000);
+        let revoked = world.core.authenticate(&made).await;
+        assert!(matches!(revoked, Err(Error::Unauthenticated(_))), "{revoked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_binds_no_token_to_a_session_it_may_not_reach() {
+    let world = World::new().await;
+    world.create("a").await;
+    world.create("b").await;
+    let key = world.additional_key(&["read:sessions:a", "write:tasks"]).await;
+    world.core.create_public_token(&key, bound(&named("a"), &["read:sessions:a"])).await.unwrap();
+    for (session, scopes) in [("b", "read:sessions:a"), ("nobody", "read:sessions:a"), ("b", "write:tasks:chat")] {
+        let refused = world.core.create_public_token(&key, bound(&named(session), &[scopes])).await;
+        assert!(matches!(refused, Err(Error::PermissionDenied)), "{session} {scopes}: {refused:?}");
+    }
+    let refused = world.core.create_public_token(&world.key, bound(&named("b"), &["read:sessions:a"])).await;
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+    let missing = world.core.create_public_token(&world.key, bound(&named("nobody"), &["read:sessions"])).await;
+    assert!(matches!(missing, Err(Error::SessionNotFound)), "{missing:?}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn count(world: &World) -> usize {
 async fn one_time_bearer(world: &World, scopes: &[&str]) -> String {
     let scopes = scopes.iter().map(|s| continuo_domain::principal::Scope::parse(s).unwrap()).collect();
     let expires_at = Some(world.clock.now().plus_ms(60_000));
-    let new = NewToken { scopes, expires_at, one_time_use: true, realtime: None };
+    let new = NewToken { scopes, expires_at, one_time_use: true, realtime: None, session: None };
     world.core.create_public_token(&world.key, new).await.unwrap()
 }
 
