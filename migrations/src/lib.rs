@@ -14,6 +14,7 @@ mod m0007_replicas;
 mod m0008_bind_waits;
 mod m0009_homes;
 mod m0010_replication;
+mod m0011_revocations;
 pub mod replication;
 mod table;
 
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_bind_waits::Migration),
             Box::new(m0009_homes::Migration),
             Box::new(m0010_replication::Migration),
+            Box::new(m0011_revocations::Migration),
         ]
     }
 }

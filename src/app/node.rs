@@ -52,6 +52,7 @@ impl Node {
         tasks.spawn_critical("clock", forever(core.clone().run_clock()));
         tasks.spawn_critical("sweeper", forever(core.clone().run_sweeper()));
         tasks.spawn_critical("follow-ups", forever(core.clone().run_follow_ups()));
+        tasks.spawn_critical("open streams", forever(core.clone().run_open_streams()));
         parts.spawn(&tasks);
         let stopping = tasks.stopping().clone();
         tasks.spawn_critical("readiness", readiness::watch(parts.clone(), readiness, grpc.health, stopping));

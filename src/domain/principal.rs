@@ -274,6 +274,9 @@ pub struct Principal {
     pub credential: Credential,
     /// What was granted. Empty for a root key, most run tokens and stream tokens: those do not go by scopes.
     pub scopes: Vec<Scope>,
+    /// When the credential ends by itself, and with it what was opened by it. Nothing for a run's token: it is renewed while
+    /// the run has its lease, and leases and fences say what the run may still do.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Principal {
@@ -420,6 +423,7 @@ mod tests {
             environment: EnvironmentId::from_body("a"),
             credential: Credential::PublicToken { session: None, one_time: None },
             scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+            expires_at: None,
         }
     }
 

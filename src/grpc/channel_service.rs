@@ -9,6 +9,7 @@ use crate::Services;
 use crate::convert::channel as convert;
 use crate::services::Answer;
 use crate::status::of_error;
+use crate::while_it_counts::while_it_counts;
 use continuo_proto::v1;
 use continuo_proto::v1::channel_service_server::ChannelService;
 use tonic::{Request, Response, Status, Streaming};
@@ -40,16 +41,18 @@ impl ChannelService for Services {
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let caller = self.principal(&request).await?;
-        self.answer_read(caller, request.into_inner()).await
+        let (caller, standing) = self.principal_of_stream(&request).await?;
+        let answer = self.answer_read(caller, request.into_inner()).await?;
+        Ok(answer.map(|events| while_it_counts(events, standing)))
     }
 
     async fn list_records(
         &self,
         request: Request<v1::ListRecordsRequest>,
     ) -> Result<Response<Self::ListRecordsStream>, Status> {
-        let caller = self.principal(&request).await?;
-        self.answer_list_records(caller, request.into_inner()).await
+        let (caller, standing) = self.principal_of_stream(&request).await?;
+        let answer = self.answer_list_records(caller, request.into_inner()).await?;
+        Ok(answer.map(|pages| while_it_counts(pages, standing)))
     }
 
     async fn check_tail(
@@ -76,15 +79,17 @@ impl ChannelService for Services {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
-        let caller = self.principal(&request).await?;
-        Ok(Response::new(self.answer_produce(caller, request.into_inner())))
+        let (caller, standing) = self.principal_of_stream(&request).await?;
+        let acks = self.answer_produce(caller, request.into_inner(), standing.ended());
+        Ok(Response::new(while_it_counts(acks, standing)))
     }
 
     async fn attach(
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let caller = self.principal(&request).await?;
-        Ok(Response::new(self.answer_attach(caller, request.into_inner())))
+        let (caller, standing) = self.principal_of_stream(&request).await?;
+        let answer = self.answer_attach(caller, request.into_inner(), standing.ended());
+        Ok(Response::new(while_it_counts(answer, standing)))
     }
 }

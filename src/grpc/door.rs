@@ -4,7 +4,7 @@ use crate::status::of_error;
 use continuo_domain::Error;
 use continuo_domain::error::CredentialProblem;
 use continuo_domain::principal::Principal;
-use continuo_usecases::Core;
+use continuo_usecases::{Core, Standing};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
@@ -14,6 +14,12 @@ const SCHEME: &str = "bearer ";
 pub(crate) async fn principal<T>(core: &Core, request: &Request<T>) -> Result<Principal, Status> {
     let bearer = bearer(request.metadata()).map_err(of_error)?;
     core.authenticate(bearer).await.map_err(of_error)
+}
+
+/// The caller of a request whose answer may stay open, and how its credential stands from here on.
+pub(crate) async fn principal_of_stream<T>(core: &Core, request: &Request<T>) -> Result<(Principal, Standing), Status> {
+    let bearer = bearer(request.metadata()).map_err(of_error)?;
+    core.authenticate_stream(bearer).await.map_err(of_error)
 }
 
 /// The bearer token. The scheme is taken off if it is there; some clients of the REST surface send the token alone.

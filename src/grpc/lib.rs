@@ -19,6 +19,7 @@ mod session_service;
 mod status;
 mod timeout;
 mod token_service;
+mod while_it_counts;
 mod worker_service;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::door;
 use crate::status::of_error;
 use continuo_domain::Error;
 use continuo_domain::principal::Principal;
-use continuo_usecases::{Blobs, Core};
+use continuo_usecases::{Blobs, Core, Standing};
 use futures_util::stream::BoxStream;
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,12 @@ impl Services {
     /// Who is calling. The first thing every rpc asks.
     pub(crate) async fn principal<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
         door::principal(&self.core, request).await
+    }
+
+    /// Who is calling, for an rpc whose answer is a stream. The answer goes through
+    /// [`while_it_counts`](crate::while_it_counts::while_it_counts).
+    pub(crate) async fn principal_of_stream<T>(&self, request: &Request<T>) -> Result<(Principal, Standing), Status> {
+        door::principal_of_stream(&self.core, request).await
     }
 
     /// Carries a change to its end, also if the caller hangs up half-way: a record that is durable must still wake its

@@ -6,6 +6,7 @@ use crate::first_message::first_message;
 use crate::last_word::with_last_word;
 use crate::services::Answer;
 use crate::status::of_error;
+use crate::while_it_counts::while_it_counts;
 use continuo_domain::principal::Principal;
 use continuo_proto::v1;
 use continuo_proto::v1::worker_service_server::WorkerService;
@@ -22,10 +23,10 @@ impl WorkerService for Services {
     type WorkStream = Answer<v1::WorkResponse>;
 
     async fn work(&self, request: Request<Streaming<v1::WorkRequest>>) -> Result<Response<Self::WorkStream>, Status> {
-        let caller = self.principal(&request).await?;
-        let (services, inbound) = (self.clone(), request.into_inner());
-        let answer = stream::once(async move { services.serve_worker(caller, inbound).await });
-        Ok(Response::new(answer.try_flatten().boxed()))
+        let (caller, standing) = self.principal_of_stream(&request).await?;
+        let (services, inbound, ended) = (self.clone(), request.into_inner(), standing.ended());
+        let answer = stream::once(async move { services.serve_worker(caller, inbound, ended).await });
+        Ok(Response::new(while_it_counts(answer.try_flatten().boxed(), standing)))
     }
 }
 
@@ -34,12 +35,13 @@ impl Services {
         self,
         caller: Principal,
         mut inbound: Streaming<v1::WorkRequest>,
+        ended: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Answer<v1::WorkResponse>, Status> {
         let hello = first_message(&mut inbound, self.core.stopping()).await?;
         let hello = convert::parse_hello(hello).map_err(of_error)?;
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let core = self.core.clone();
-        let inbound = messages(inbound).map(convert::parse_message).boxed();
+        let inbound = messages(inbound).map(convert::parse_message).take_until(ended).boxed();
         let serve = async move { core.serve_worker(caller, hello, inbound, events).await.map_err(of_error) };
         let answer = with_last_word(heard, self.tasks.spawn(serve.in_current_span()));
         Ok(answer.map_ok(move |event| convert::print_event(event, self.core.now())).boxed())

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use continuo_domain::id::ApiKeyId;
 use continuo_domain::principal::Scope;
 use continuo_domain::session::Tenant;
-use continuo_domain::{EnvironmentId, Result, Timestamp};
+use continuo_domain::{EnvironmentId, Result, SessionId, Timestamp};
 
 /// An environment and what its tokens are checked with.
 #[derive(Clone, Debug)]
@@ -62,6 +62,28 @@ pub enum KeyOwner {
     Additional(ApiKey),
 }
 
+/// Credentials that ceased to count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Revocation {
+    /// Whose.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub what: Revoked,
+    /// When, by the clock of whoever revoked them.
+    pub at: Timestamp,
+}
+
+/// What ceased to count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// Public tokens issued before: all, or those bound to one session.
+    Tokens(Option<SessionId>),
+    /// An additional key.
+    Key(ApiKeyId),
+    /// A root key at the end of its grace, with the tokens it signed.
+    RootKey,
+}
+
 /// Environments and keys. Few rows, read often: callers cache by hash for at most a second.
 #[async_trait]
 pub trait Environments: Send + Sync + 'static {
@@ -90,10 +112,15 @@ pub trait Environments: Send + Sync + 'static {
     async fn revoke_tokens(
         &self,
         environment: &EnvironmentId,
-        session: Option<&continuo_domain::SessionId>,
+        session: Option<&SessionId>,
         not_before: Timestamp,
     ) -> Result<()>;
 
     /// The not-before of the tokens bound to a session, if one was set.
-    async fn session_tokens_not_before(&self, session: &continuo_domain::SessionId) -> Result<Option<Timestamp>>;
+    async fn session_tokens_not_before(&self, session: &SessionId) -> Result<Option<Timestamp>>;
+
+    /// What was revoked at or after `since`, and the root keys whose grace ended between `since` and `now`; in no order. What
+    /// was revoked twice is told as of the newest time. Asked every second: it costs as much as there is to tell, however
+    /// many rows there are.
+    async fn revocations(&self, since: Timestamp, now: Timestamp) -> Result<Vec<Revocation>>;
 }

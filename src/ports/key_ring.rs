@@ -22,6 +22,6 @@ pub trait KeyRing: Send + Sync + 'static {
     fn rotate_root_key(&self, old: Environment, root_key: &str, valid_until: Timestamp) -> Result<Environment>;
 
     /// To be called after a change is committed: what is remembered of the database in this process is forgotten, so that
-    /// the change counts at once. Other processes see it within a second.
+    /// the change counts at once, also for what is open. Other processes see it within a second.
     fn invalidate(&self);
 }

@@ -28,6 +28,12 @@ pub trait Tokens: Send + Sync + 'static {
     /// Whose token this is: a key, a public token, a run token or a stream token. `Unauthenticated` says which check it failed.
     async fn authenticate(&self, bearer: &str) -> Result<Principal>;
 
+    /// Forgets what is remembered of the database, because something was revoked there: who is asked about next is looked up.
+    fn forget(&self);
+
+    /// Ends when credentials were changed in this process since it last ended; once however many were.
+    async fn changed(&self);
+
     /// Mints a public token signed with the environment's root key.
     async fn mint_public(&self, token: NewPublicToken) -> Result<String>;
 

@@ -257,7 +257,8 @@ mod tests {
         let packet = PacketPath::parse("a/b").unwrap();
         let may = |credential, scopes: &[&str], action| {
             let scopes = scopes.iter().map(|s| Scope::parse(s).unwrap()).collect();
-            may_packet(&Principal { environment: EnvironmentId::from_body("e"), credential, scopes }, action, &packet)
+            let environment = EnvironmentId::from_body("e");
+            may_packet(&Principal { environment, credential, scopes, expires_at: None }, action, &packet)
         };
         assert!(may(Credential::RootKey, &[], Action::Write));
         let run = RunClaim { run: RunId::from_body("r"), session: None, version: 1, lease: 1 };

@@ -21,6 +21,7 @@ mod hints;
 mod initialize_channel;
 mod list_records;
 mod list_sessions;
+mod open_streams;
 mod produce;
 mod read_channel;
 mod remembered;
@@ -51,6 +52,7 @@ pub use initialize_channel::{
     CHANNEL_MAX_AGE_SECONDS_MAX, InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS,
 };
 pub use list_sessions::{ListSessions, SessionPage};
+pub use open_streams::Standing;
 pub use produce::{Batch, Producer, StreamAppend};
 pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};
 pub use runs::{RunFamily, TriggeredBy};
@@ -137,6 +139,7 @@ pub struct Core {
     follow_ups: Arc<follow_up::FollowUps>,
     names: Arc<remembered::Names>,
     tenants: Arc<remembered::Tenants>,
+    streams: Arc<open_streams::OpenStreams>,
     stopping: CancellationToken,
 }
 
@@ -150,6 +153,7 @@ impl Core {
             follow_ups: Arc::default(),
             names: Arc::default(),
             tenants: Arc::default(),
+            streams: Arc::default(),
             stopping,
         }
     }

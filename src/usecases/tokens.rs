@@ -102,7 +102,7 @@ impl Core {
         if caller.has_secret_key() { Ok(caller.environment.clone()) } else { Err(Error::PermissionDenied) }
     }
 
-    /// Refuses every public token issued before now, of the environment or of one session.
+    /// Refuses every public token issued before now, of the environment or of one session, and ends what they opened.
     pub async fn revoke_tokens(&self, caller: &Principal, session: Option<&SessionRef>) -> Result<Timestamp> {
         if caller.credential != Credential::RootKey {
             return Err(Error::PermissionDenied);
@@ -113,6 +113,8 @@ impl Core {
         };
         let now = self.now();
         self.ports.environments.revoke_tokens(&caller.environment, session.as_ref(), now).await?;
+        self.ports.tokens.forget();
+        self.streams.look_now();
         Ok(now)
     }
 }

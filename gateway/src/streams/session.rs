@@ -129,6 +129,11 @@ fn message(message: produce_request::Message) -> ProduceRequest {
     ProduceRequest { message: Some(message) }
 }
 
+/// The credential has ended, whether or not anything was asked of the services.
+fn is_unauthenticated(status: &Status) -> bool {
+    error::reason(status) == ErrorReason::Unauthenticated
+}
+
 /// The server's side.
 struct Answer<S> {
     acks: S,
@@ -150,7 +155,7 @@ where
                     let ack = AppendAck::from(ack.ack.unwrap_or_default());
                     return Some((Ok(frame::message(&ack)?), Some(answer)));
                 }
-                Some(Err(status)) if answer.passed_on() > 0 => answer.refusal(&status),
+                Some(Err(status)) if answer.passed_on() > 0 || is_unauthenticated(&status) => answer.refusal(&status),
                 // Nothing was asked of the services, or everything is done.
                 Some(Err(_)) | None => match answer.end.try_recv() {
                     Ok(end) => end.err()?,

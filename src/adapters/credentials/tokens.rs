@@ -20,6 +20,7 @@ use continuo_ports::{Clock, Environments, Tokens, UrlSigner};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Checks and mints every kind of token. Authenticating a bearer seen within the last second touches no database.
 pub struct Credentials {
@@ -30,7 +31,11 @@ pub struct Credentials {
     stream_tokens: StreamTokens,
     url_tokens: UrlTokens,
     waitpoint_tokens: WaitpointTokens,
+    changed: Notify,
 }
+
+/// How long a root key is kept after its grace: whoever has streams open that began with it is told that it has ended.
+const ENDED_KEY_KEPT_MS: u64 = 86_400_000;
 
 impl Credentials {
     /// Over the environments of a database and the server's master key.
@@ -43,6 +48,7 @@ impl Credentials {
             url_tokens: UrlTokens::new(&master_key),
             waitpoint_tokens: WaitpointTokens::new(&master_key),
             known_keys: KnownKeys::new(environments, master_key),
+            changed: Notify::new(),
         }
     }
 
@@ -50,6 +56,7 @@ impl Credentials {
     /// the change is committed. Other processes see it within a second.
     pub fn invalidate(&self) {
         self.known_keys.invalidate();
+        self.changed.notify_one();
     }
 
     /// The root key of an environment in the clear, for whoever may see it.
@@ -74,20 +81,21 @@ impl Credentials {
     pub fn rotate_root_key(&self, old: Environment, root_key: &str, valid_until: Timestamp) -> Result<Environment> {
         let renewed = self.new_environment(old.tenant, &old.slug, root_key)?;
         let now = self.clock.now();
-        let mut rotated: Vec<_> = old.rotated.into_iter().filter(|key| now < key.valid_until).collect();
+        let is_kept = |key: &RotatedKey| now < key.valid_until.plus_ms(ENDED_KEY_KEPT_MS);
+        let mut rotated: Vec<_> = old.rotated.into_iter().filter(is_kept).collect();
         rotated.push(RotatedKey { sealed: old.root_key_sealed, hash: old.root_key_hash, valid_until });
         Ok(Environment { rotated, tokens_not_before: old.tokens_not_before, ..renewed })
     }
 
     async fn run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
         let (environment, claim) = self.run_tokens.verify(bearer, now)?;
-        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes: Vec::new() })
+        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes: Vec::new(), expires_at: None })
     }
 
     fn sdk_run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
         let (environment, claim) = self.sdk_run_tokens.verify(bearer, now)?;
         let scopes = vec![Scope::parse(sdk_run_token::SCOPE)?];
-        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes })
+        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes, expires_at: None })
     }
 
     async fn stream(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
@@ -100,8 +108,8 @@ impl Credentials {
                 return Err(invalid());
             }
         }
-        let credential = Credential::StreamToken(token.claim);
-        Ok(Principal { environment: token.environment, credential, scopes: Vec::new() })
+        let (credential, expires_at) = (Credential::StreamToken(token.claim), Some(token.expires_at));
+        Ok(Principal { environment: token.environment, credential, scopes: Vec::new(), expires_at })
     }
 
     async fn key(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
@@ -112,11 +120,13 @@ impl Credentials {
                 environment: row.tenant.environment.clone(),
                 credential: Credential::RootKey,
                 scopes: Vec::new(),
+                expires_at: None,
             },
             KeyOwner::Additional(key) => Principal {
                 environment: key.environment.clone(),
                 credential: Credential::AdditionalKey,
                 scopes: key.scopes.clone(),
+                expires_at: None,
             },
         })
     }
@@ -133,8 +143,8 @@ impl Credentials {
             .otu
             .unwrap_or(false)
             .then(|| OneTimeToken { id: jwt::identity(bearer), expires_at: claims.exp.timestamp() });
-        let credential = Credential::PublicToken { session, one_time };
-        Ok(Principal { environment: id, credential, scopes: scopes(claims) })
+        let (credential, expires_at) = (Credential::PublicToken { session, one_time }, Some(claims.exp.timestamp()));
+        Ok(Principal { environment: id, credential, scopes: scopes(claims), expires_at })
     }
 
     async fn check_not_revoked(
@@ -144,10 +154,14 @@ impl Credentials {
         session: Option<&SessionId>,
         now: Timestamp,
     ) -> Result<()> {
-        let not_before = self.not_before(environment, session, now).await?;
         // A token that does not say when it was issued counts only where nothing was revoked.
         let issued_at = claims.iat.map(Seconds::timestamp);
-        if not_before.is_none() || not_before <= issued_at { Ok(()) } else { Err(jwt::invalid()) }
+        let counts = |not_before: Option<Timestamp>| not_before.is_none() || not_before <= issued_at;
+        // What the environment refuses asks for no session: its revocation may meet very many streams at once.
+        if counts(environment.row.tokens_not_before) && counts(self.not_before(environment, session, now).await?) {
+            return Ok(());
+        }
+        Err(jwt::invalid())
     }
 
     /// The later of the two moments a bound token must not be older than.
@@ -186,7 +200,7 @@ impl Tokens for Credentials {
         if bearer.starts_with(waitpoint_token::PREFIX) {
             let (environment, waitpoint) = self.waitpoint_tokens.verify(bearer)?;
             let credential = Credential::WaitpointToken(waitpoint);
-            return Ok(Principal { environment, credential, scopes: Vec::new() });
+            return Ok(Principal { environment, credential, scopes: Vec::new(), expires_at: None });
         }
         if sdk_run_token::is_one(bearer) {
             return self.sdk_run(bearer, now);
@@ -195,6 +209,14 @@ impl Tokens for Credentials {
             Some(claimed) => self.public_token(bearer, claimed, now).await,
             None => self.key(bearer, now).await,
         }
+    }
+
+    fn forget(&self) {
+        self.known_keys.invalidate();
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     async fn mint_public(&self, token: NewPublicToken) -> Result<String> {

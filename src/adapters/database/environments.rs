@@ -2,15 +2,15 @@
 
 use crate::entity::{api_key, environment, organization, project, rotated_key, session};
 use crate::error::{failed, failed_unless_taken};
-use crate::{SqlStore, convert};
+use crate::{SqlStore, convert, revocations};
 use async_trait::async_trait;
 use continuo_domain::id::ApiKeyId;
 use continuo_domain::{EnvironmentId, Error, Result, SessionId, Timestamp, Violation};
-use continuo_ports::environments::{ApiKey, Environment, Environments, KeyOwner};
+use continuo_ports::environments::{ApiKey, Environment, Environments, KeyOwner, Revocation};
 use futures_util::FutureExt;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
 
 #[async_trait]
@@ -98,6 +98,12 @@ impl Environments for SqlStore {
             .into_tuple::<Option<i64>>()
             .one(self.database.readers());
         Ok(column.await.map_err(failed)?.flatten().map(Timestamp))
+    }
+
+    async fn revocations(&self, since: Timestamp, now: Timestamp) -> Result<Vec<Revocation>> {
+        let select = revocations::select(self.database.backend(), since, now);
+        let rows = revocations::Row::find_by_statement(select).all(self.database.readers());
+        rows.await.map_err(failed)?.into_iter().map(revocations::Row::read).collect()
     }
 }
 

@@ -37,6 +37,7 @@ mod probe;
 mod queue;
 mod reads;
 mod replica;
+mod revocations;
 mod run_filter;
 mod run_store;
 mod runs;

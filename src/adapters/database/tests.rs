@@ -225,6 +225,7 @@ async fn what_runs_on_a_clock_or_in_the_writer_walks_an_index() {
         crate::waitpoints::timed_out(T0, 9).build(DbBackend::Sqlite),
         crate::waitpoints::open_after(None, 9).build(DbBackend::Sqlite),
         crate::queue::in_turn(&env(), TASK, None, T0).build(DbBackend::Sqlite),
+        crate::revocations::select(DbBackend::Sqlite, T0, T0),
         session::Entity::find()
             .filter(session::Column::ClosedAtMs.is_not_null())
             .filter(session::Column::CloseFinished.eq(false))

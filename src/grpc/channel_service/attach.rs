@@ -26,15 +26,17 @@ impl Services {
         &self,
         caller: Principal,
         inbound: Streaming<v1::AttachRequest>,
+        ended: impl Future<Output = ()> + Send + 'static,
     ) -> Answer<v1::AttachResponse> {
         let services = self.clone();
-        stream::once(async move { services.open_attach(caller, inbound).await }).try_flatten().boxed()
+        stream::once(async move { services.open_attach(caller, inbound, ended).await }).try_flatten().boxed()
     }
 
     async fn open_attach(
         self,
         caller: Principal,
         mut inbound: Streaming<v1::AttachRequest>,
+        ended: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Answer<v1::AttachResponse>, Status> {
         let open = first_message(&mut inbound, self.core.stopping()).await?;
         let attach = parse_open(open).map_err(of_error)?;
@@ -46,7 +48,7 @@ impl Services {
         let inbound =
             inbound.try_filter(move |step| std::future::ready(counts_reads || matches!(step, Step::Append(_))));
         let producer = attached.producer;
-        let pump = Pump { core: self.core, caller, producer, inbound: inbound.boxed(), acks };
+        let pump = Pump { core: self.core, caller, producer, inbound: inbound.take_until(ended).boxed(), acks };
         let acked = with_last_word(acked, self.tasks.spawn(pump.run().in_current_span()));
         let acked = acked.map_ok(|ack| Out::Ack(convert::print_appended(ack))).boxed();
         Ok(merge(acked, attached.read.events.map(print).boxed()))

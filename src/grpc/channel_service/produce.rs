@@ -22,21 +22,23 @@ impl Services {
         &self,
         caller: Principal,
         inbound: Streaming<v1::ProduceRequest>,
+        ended: impl Future<Output = ()> + Send + 'static,
     ) -> Answer<v1::ProduceResponse> {
         let services = self.clone();
-        stream::once(async move { services.open_produce(caller, inbound).await }).try_flatten().boxed()
+        stream::once(async move { services.open_produce(caller, inbound, ended).await }).try_flatten().boxed()
     }
 
     async fn open_produce(
         self,
         caller: Principal,
         mut inbound: Streaming<v1::ProduceRequest>,
+        ended: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Answer<v1::ProduceResponse>, Status> {
         let open = first_message(&mut inbound, self.core.stopping()).await?;
         let target = parse_open(open).map_err(of_error)?;
         let producer = self.core.open_producer(&caller, target).await.map_err(of_error)?;
         let (acks, acked) = mpsc::channel(IN_FLIGHT_MAX);
-        let inbound = inbound.map(|message| parse_step(message?).map_err(of_error)).boxed();
+        let inbound = inbound.map(|message| parse_step(message?).map_err(of_error)).take_until(ended).boxed();
         let pump = Pump { core: self.core, caller, producer, inbound, acks };
         let answer = with_last_word(acked, self.tasks.spawn(pump.run().in_current_span()));
         Ok(answer.map_ok(|ack| v1::ProduceResponse { ack: Some(convert::print_appended(ack)) }).boxed())

@@ -62,6 +62,7 @@ impl Node {
         };
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let core = Core::new(ports, Settings::default(), stopping.clone());
+        tokio::spawn(core.clone().run_open_streams());
         let blobs = Blobs::new(core.clone(), credentials.clone());
         let services = Services::new(core, blobs, tasks.clone());
         let admin = Admin::new(Administration::new(sql, credentials.clone(), credentials, clock, ids), Some(ADMIN_KEY));

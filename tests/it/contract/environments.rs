@@ -8,7 +8,7 @@ use super::rows::*;
 use continuo_domain::id::ApiKeyId;
 use continuo_domain::principal::Scope;
 use continuo_domain::{EnvironmentId, Error, SessionId};
-use continuo_ports::environments::{ApiKey, Environment, KeyOwner, RotatedKey};
+use continuo_ports::environments::{ApiKey, Environment, KeyOwner, Revocation, Revoked, RotatedKey};
 
 macro_rules! environments_contract {
     ($adapter:ident, $($suite:ident)::+, $new:expr) => {
@@ -23,6 +23,7 @@ macro_rules! environments_contract {
                 a_hash_belongs_to_one_owner
                 a_revoked_key_counts_no_more
                 tokens_are_revoked_forward_only
+                what_was_revoked_is_told_from_a_moment_on
             }
         }
     };
@@ -150,4 +151,42 @@ pub(crate) async fn tokens_are_revoked_forward_only(rows: Rows) {
     let elsewhere = rows.environments.revoke_tokens(&other_env(), Some(&session.id), after(9)).await;
     assert!(matches!(elsewhere, Err(Error::SessionNotFound)), "{elsewhere:?}");
     assert_eq!(rows.environments.session_tokens_not_before(&SessionId::from_body("x")).await.unwrap(), None);
+}
+
+pub(crate) async fn what_was_revoked_is_told_from_a_moment_on(rows: Rows) {
+    let told = async |since, now| {
+        let mut told = rows.environments.revocations(after(since), after(now)).await.unwrap();
+        told.sort_by_key(|revocation| revocation.at);
+        told
+    };
+    let of =
+        |environment: &EnvironmentId, what, ms| Revocation { environment: environment.clone(), what, at: after(ms) };
+    let old = |hash: &[u8], ms| RotatedKey { sealed: b"sealed".to_vec(), hash: hash.to_vec(), valid_until: after(ms) };
+    rows.environments.put(environment(other_env(), b"other"), T0).await.unwrap();
+    rows.environments
+        .put(Environment { rotated: vec![old(b"1", 20)], ..environment(env(), b"root") }, T0)
+        .await
+        .unwrap();
+    let (session, untouched) = (rows.session("s", None).await, rows.session("t", None).await);
+    for body in ["a", "b"] {
+        rows.environments.add_key(key(body, body.as_bytes())).await.unwrap();
+    }
+    assert_eq!(told(0, 19).await, [], "of what counts nothing is told, {untouched:?}");
+    rows.environments.revoke_key(&env(), &ApiKeyId::from_body("a"), after(5)).await.unwrap();
+    rows.environments.revoke_tokens(&env(), Some(&session.id), after(7)).await.unwrap();
+    rows.environments.revoke_tokens(&other_env(), None, after(9)).await.unwrap();
+    let all = [
+        of(&env(), Revoked::Key(ApiKeyId::from_body("a")), 5),
+        of(&env(), Revoked::Tokens(Some(session.id.clone())), 7),
+        of(&other_env(), Revoked::Tokens(None), 9),
+        of(&env(), Revoked::RootKey, 20),
+    ];
+    assert_eq!(told(0, 19).await, all[..3]);
+    assert_eq!(told(0, 20).await, all, "the grace has ended");
+    assert_eq!(told(7, 100).await, all[1..], "from the moment itself on");
+    assert_eq!(told(21, 100).await, []);
+    rows.environments.revoke_tokens(&env(), Some(&session.id), after(30)).await.unwrap();
+    assert_eq!(told(21, 100).await, [of(&env(), Revoked::Tokens(Some(session.id.clone())), 30)], "once more");
+    rows.environments.revoke_tokens(&env(), None, after(200)).await.unwrap();
+    assert_eq!(told(100, 100).await, [of(&env(), Revoked::Tokens(None), 200)], "by a clock that is ahead");
 }

@@ -3,7 +3,7 @@ use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose:
 use continuo_domain::RunId;
 use continuo_domain::id::{ApiKeyId, OrganizationId, ProjectId};
 use continuo_domain::session::EnvironmentType;
-use continuo_ports::environments::ApiKey;
+use continuo_ports::environments::{ApiKey, Revocation};
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -92,6 +92,10 @@ impl Environments for Rows {
     async fn session_tokens_not_before(&self, session: &SessionId) -> Result<Option<Timestamp>> {
         self.read();
         Ok(self.sessions.lock().get(session.as_str()).copied())
+    }
+
+    async fn revocations(&self, _: Timestamp, _: Timestamp) -> Result<Vec<Revocation>> {
+        unreachable!("whoever holds streams open asks for them")
     }
 }
 
@@ -434,8 +438,11 @@ async fn a_second_rotation_keeps_the_first_grace() {
     let twice = world.credentials.rotate_root_key(old.clone(), "tr_dev_eeeeeeeeeeeeeeee", until).unwrap();
     assert_eq!(twice.rotated.len(), 2);
     world.pass_ms(60_000);
-    let thrice = world.credentials.rotate_root_key(twice, "tr_dev_ffffffffffffffff", until).unwrap();
-    assert_eq!(thrice.rotated.len(), 1, "what is past its grace is dropped");
+    let thrice = world.credentials.rotate_root_key(twice.clone(), "tr_dev_ffffffffffffffff", until).unwrap();
+    assert_eq!(thrice.rotated.len(), 3, "what is past its grace is kept for a day, to be told of");
+    world.pass_ms(86_400_000);
+    let late = world.credentials.rotate_root_key(twice, "tr_dev_ffffffffffffffff", until).unwrap();
+    assert_eq!(late.rotated.len(), 1);
     assert!(world.credentials.rotate_root_key(old, "no key", until).is_err());
 }
 
@@ -611,4 +618,16 @@ fn nothing_random_authenticates_or_panics() {
         let answer = runtime.block_on(world.credentials.authenticate(&bearer));
         prop_assert!(matches!(answer, Err(Error::Unauthenticated(_))), "{answer:?}");
     });
+}
+
+#[tokio::test]
+async fn a_change_made_here_is_told_once_however_many_there_were() {
+    let world = World::new().await;
+    world.credentials.invalidate();
+    world.credentials.invalidate();
+    let changed = || tokio::time::timeout(std::time::Duration::from_millis(1), world.credentials.changed());
+    assert!(changed().await.is_ok());
+    assert!(changed().await.is_err());
+    world.credentials.forget();
+    assert!(changed().await.is_err(), "what was made elsewhere is known to who says so");
 }

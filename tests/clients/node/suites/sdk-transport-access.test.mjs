@@ -92,6 +92,29 @@ test("tokens that were revoked are renewed with the next message", async (t) => 
   assert.equal(chat.page.refreshed, 1);
 });
 
+test("tokens that are revoked in the middle of an answer are renewed, and the answer goes on", async (t) => {
+  const { agent, page } = open(t);
+  const sending = page.chat.sendMessage({ text: "tell me" });
+  const input = await agent.next();
+  await agent.say(...begin("m"), ...words("m", "Once upon "));
+  await until(() => page.text === "Once upon ", "the beginning");
+  const streams = () => page.requests.filter(({ endpoint }) => endpoint === "out");
+  const before = streams().length;
+  const tokens = service(server, "TokenService");
+  t.after(() => tokens.close());
+  await tokens.call("RevokeTokens", { session: page.id });
+  await until(() => page.refreshed > 0, "the renewal");
+  await agent.say(...words("m", "a time."), ...end("m"));
+  await agent.turnComplete(input);
+  await within(sending, "the turn");
+  assert.equal(page.text, "Once upon a time.");
+  assert.equal(page.chat.error, undefined);
+  assert.equal(page.refreshed, 1);
+  const [refused, renewed] = streams().slice(before);
+  assert.equal(refused.headers.get("last-event-id"), renewed.headers.get("last-event-id"));
+  assert.notEqual(refused.headers.get("authorization"), renewed.headers.get("authorization"));
+});
+
 test("a token that nobody can renew is the user's to see", async (t) => {
   const { page } = open(t, { stored: { publicAccessToken: "broken" }, accessToken: async () => "broken too" });
   await within(page.chat.sendMessage({ text: "hello" }), "the refusal");

@@ -5,17 +5,18 @@ use async_trait::async_trait;
 use continuo_domain::channel::{Append, Appended, ChannelKey, ChannelName, Debt, Direction, PartId, ReadFrom, Record};
 use continuo_domain::channel::{SeqNum, Tail};
 use continuo_domain::claim::{Claimed, NewClaim};
-use continuo_domain::id::OrganizationId;
+use continuo_domain::id::{ApiKeyId, OrganizationId};
 use continuo_domain::run::{Assignment, Attempt, MetadataUpdate, NewRun, Run, RunCommand};
 use continuo_domain::session::{NewSession, Session, SessionPatch, SessionRef, SessionRun, TriggerConfig};
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
+use continuo_ports::environments::{ApiKey, Environment, KeyOwner, Revocation};
 use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
 use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
-use continuo_ports::{ChannelStore, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
-use futures_util::stream::BoxStream;
+use continuo_ports::{ChannelStore, Environments, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
+use futures_util::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 
 /// A port behind gates.
@@ -68,13 +69,24 @@ gated!(SessionStore {
 
 gated!(ChannelStore {
     fn append(channel: &ChannelKey, append: Append) -> Appended;
-    fn follow(channel: &ChannelKey, from: ReadFrom) -> BoxStream<'static, Result<ReadEvent>>;
     fn read(channel: &ChannelKey, from: ReadFrom) -> (Vec<Record>, Tail);
     fn tail(channel: &ChannelKey) -> Tail;
     fn part(channel: &ChannelKey, part_id: &PartId) -> Option<SeqNum>;
     fn owed(before: Timestamp, limit: u32) -> Vec<OwedAppend>;
     fn delete(session: &SessionId) -> ();
 }
+    /// Each event passes as `followed`.
+    async fn follow(&self, channel: &ChannelKey, from: ReadFrom) -> Result<BoxStream<'static, Result<ReadEvent>>> {
+        let printed = format!("{:?}", (channel, from));
+        let events = self.gates.pass("follow", || printed, self.inner.follow(channel, from)).await?;
+        let gates = self.gates.clone();
+        let pass = move |event: Result<ReadEvent>| {
+            let (gates, printed) = (gates.clone(), format!("{event:?}"));
+            async move { gates.pass("followed", || printed, async { event }).await }
+        };
+        Ok(events.then(pass).boxed())
+    }
+
     fn claim(
         &self,
         session: Option<&SessionId>,
@@ -136,6 +148,19 @@ gated!(RunStore {
     fn timed_out_waitpoints(now: Timestamp, limit: u32) -> Vec<Waitpoint>;
     fn register_tasks(environment: &EnvironmentId, worker: &str, tasks: &[String], now: Timestamp) -> ();
     fn knows_task(environment: &EnvironmentId, task_identifier: &str) -> bool;
+});
+
+gated!(Environments {
+    fn put(environment: Environment, now: Timestamp) -> ();
+    fn all() -> Vec<Environment>;
+    fn get(environment: &EnvironmentId) -> Option<Environment>;
+    fn find_key(hash: &[u8], now: Timestamp) -> Option<KeyOwner>;
+    fn add_key(key: ApiKey) -> ();
+    fn keys(environment: &EnvironmentId) -> Vec<ApiKey>;
+    fn revoke_key(environment: &EnvironmentId, key: &ApiKeyId, now: Timestamp) -> bool;
+    fn revoke_tokens(environment: &EnvironmentId, session: Option<&SessionId>, not_before: Timestamp) -> ();
+    fn session_tokens_not_before(session: &SessionId) -> Option<Timestamp>;
+    fn revocations(since: Timestamp, now: Timestamp) -> Vec<Revocation>;
 });
 
 gated!(WaitpointRegistry {

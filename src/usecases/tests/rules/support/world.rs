@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) gates: Gates,
+    /// Those of the environments and keys.
+    pub(crate) key_gates: Gates,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) store: Arc<SqlStore>,
     pub(crate) log: Arc<EmbeddedLog>,
@@ -67,7 +69,9 @@ impl World {
         options.segment_bytes = SEGMENT_BYTES_MIN;
         let log = Arc::new(tokio::task::spawn_blocking(move || EmbeddedLog::open(options)).await.unwrap().unwrap());
         let master_key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
-        let credentials = Arc::new(Credentials::new(store.clone(), clock.clone(), master_key));
+        let key_gates = Gates::default();
+        let keys = Arc::new(Gated::<dyn Environments> { inner: store.clone(), gates: key_gates.clone() });
+        let credentials = Arc::new(Credentials::new(keys, clock.clone(), master_key));
         let blobs = Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap());
         let gates = Gates::default();
         let replicas = Replicas::new();
@@ -83,6 +87,7 @@ impl World {
             blobs: &blobs,
             credentials: &credentials,
             gates: &gates,
+            key_gates: &key_gates,
             replicas: &replicas,
         };
         let (core, key) = (parts.core(settings, &stopping), root_key("one"));
@@ -90,6 +95,7 @@ impl World {
             core,
             clock,
             gates,
+            key_gates,
             replicas,
             store,
             log,
@@ -117,9 +123,9 @@ impl World {
     }
 
     fn replica_with(&self, registry: Arc<InProcessRegistry>) -> Core {
-        let Self { clock, store, log, ledger, is_shared, blobs, credentials, gates, replicas, .. } = self;
+        let Self { clock, store, log, ledger, is_shared, blobs, credentials, gates, key_gates, replicas, .. } = self;
         let channels: Arc<dyn ChannelStore> = if *is_shared { Arc::new(ledger.clone()) } else { log.clone() };
-        let parts = Parts { clock, store, channels, registry, blobs, credentials, gates, replicas };
+        let parts = Parts { clock, store, channels, registry, blobs, credentials, gates, key_gates, replicas };
         parts.core(Settings::default(), &CancellationToken::new())
     }
 
@@ -163,6 +169,7 @@ impl World {
             environment: self.key.environment.clone(),
             credential: Credential::PublicToken { session: None, one_time: None },
             scopes: scopes.iter().map(|s| Scope::parse(s).unwrap()).collect(),
+            expires_at: None,
         }
     }
 
@@ -259,6 +266,7 @@ struct Parts<'a> {
     blobs: &'a Arc<BlobFiles>,
     credentials: &'a Arc<Credentials>,
     gates: &'a Gates,
+    key_gates: &'a Gates,
     replicas: &'a Arc<Replicas>,
 }
 
@@ -278,7 +286,10 @@ impl Parts<'_> {
             hints: seat.clone(),
             leases: seat,
             tokens: self.credentials.clone(),
-            environments: self.store.clone(),
+            environments: Arc::new(Gated::<dyn Environments> {
+                inner: self.store.clone(),
+                gates: self.key_gates.clone(),
+            }),
             ids: Arc::new(TimeOrderedIds::new(clock.clone()).unwrap()),
             clock,
         };
@@ -293,7 +304,7 @@ fn fast_dir() -> TempDir {
 
 fn root_key(name: &str) -> Principal {
     let environment = EnvironmentId::from_body(name);
-    Principal { environment, credential: Credential::RootKey, scopes: Vec::new() }
+    Principal { environment, credential: Credential::RootKey, scopes: Vec::new(), expires_at: None }
 }
 
 /// A create that asks for nothing special.

@@ -4,6 +4,7 @@ import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { Direction } from "../gen/continuo/v1/channel_pb.ts";
 import { ChannelService } from "../gen/continuo/v1/channel_service_pb.ts";
 import { SessionService } from "../gen/continuo/v1/session_service_pb.ts";
+import { TokenService } from "../gen/continuo/v1/token_service_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 
 type Where = { url: string; token: string };
@@ -81,4 +82,7 @@ async function follow(where: Where, session: string, log: object[]) {
   }
 }
 
-Object.assign(window, { probe: { get, list, append, settled, follow }, log: [] });
+const revoke = (where: Where, session: string) =>
+  refusal(createClient(TokenService, transport(where)).revokeTokens({ session }, { headers: bearer(where) }));
+
+Object.assign(window, { probe: { get, list, append, settled, follow, revoke }, log: [] });
