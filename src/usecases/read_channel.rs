@@ -25,7 +25,7 @@ pub struct ReadChannel {
     pub from: ReadFrom,
     /// A tail offset counts records that are not commands.
     pub skip_commands: bool,
-    /// End cleanly after so long without a record; 0 never.
+    /// End cleanly after so long without a record, counted from when everything that was there is delivered; 0 never.
     pub idle_timeout_ms: u32,
     /// Time between heartbeats; 0 is the default.
     pub heartbeat_ms: u32,
@@ -162,12 +162,11 @@ impl Core {
         events: BoxStream<'static, Result<ReadEvent>>,
         pace: Pace,
     ) -> BoxStream<'static, Result<ReadMessage>> {
-        let idle_since = Instant::now();
         let life = Life {
             core: self.clone(),
             events,
             pace,
-            idle_since,
+            idle_since: None,
             tail: Position::default(),
             greeted: false,
             over: false,
@@ -206,7 +205,8 @@ struct Life {
     core: Core,
     events: BoxStream<'static, Result<ReadEvent>>,
     pace: Pace,
-    idle_since: Instant,
+    /// When it had delivered everything there was; nothing while there is more to deliver.
+    idle_since: Option<Instant>,
     tail: Position,
     greeted: bool,
     over: bool,
@@ -219,7 +219,7 @@ impl Life {
         }
         let mut quiet_since = Instant::now();
         loop {
-            let ends_at = self.pace.idle_timeout.map(|t| self.idle_since + t);
+            let ends_at = self.idle_since.zip(self.pace.idle_timeout).map(|(since, timeout)| since + timeout);
             let wakes_at = ends_at.unwrap_or(quiet_since + self.pace.heartbeat).min(quiet_since + self.pace.heartbeat);
             let event = tokio::select! {
                 biased;
@@ -235,11 +235,13 @@ impl Life {
             match event {
                 Err(error) => return Some(Err(error)),
                 Ok(ReadEvent::Gap { requested, earliest }) => {
+                    self.idle_since = None;
                     return Some(Ok(ReadMessage::Gap { requested, earliest }));
                 }
                 Ok(ReadEvent::Records(records)) => return Some(Ok(self.records(records))),
                 Ok(ReadEvent::CaughtUp(tail)) => {
                     self.tail = tail.position;
+                    self.idle_since.get_or_insert_with(Instant::now);
                     if !std::mem::replace(&mut self.greeted, true) {
                         return Some(Ok(self.heartbeat()));
                     }
@@ -250,7 +252,7 @@ impl Life {
     }
 
     fn records(&mut self, records: Arc<[Record]>) -> ReadMessage {
-        self.idle_since = Instant::now();
+        self.idle_since = None;
         if let Some(last) = records.last().filter(|r| r.seq_num >= self.tail.seq_num) {
             self.tail = Position { seq_num: last.seq_num + 1, timestamp: last.timestamp };
         }

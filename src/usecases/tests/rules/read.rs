@@ -142,6 +142,34 @@ async fn a_list_holds_everything_but_commands_and_never_waits() {
 }
 
 #[tokio::test]
+async fn an_idle_timeout_begins_when_everything_that_was_there_is_delivered() {
+    let world = World::new().await;
+    world.create("a").await;
+    for n in 0..3 {
+        world.put_out("a", NewRecord::data(n.to_string())).await.unwrap();
+    }
+    let mut reading = open(&world, &world.key, ReadChannel { idle_timeout_ms: 1, ..read(output(&named("a"))) }).await;
+    let mut gate = world.gates.pause_before("followed", &["Records"]);
+    let slow = async {
+        gate.reached().await;
+        // Longer than the timeout: a store that takes its time.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        gate.release();
+    };
+    let to_the_end = async {
+        let mut found = Vec::new();
+        while let Some(message) = soon(reading.events.next()).await {
+            if let ReadMessage::Records { records, .. } = message.unwrap() {
+                found.extend(records.iter().cloned());
+            }
+        }
+        found
+    };
+    let (found, ()) = tokio::join!(to_the_end, slow);
+    assert_eq!(bodies(&found), ["0", "1", "2"]);
+}
+
+#[tokio::test]
 async fn a_close_ends_no_subscription() {
     let world = World::new().await;
     world.create("a").await;
