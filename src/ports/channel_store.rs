@@ -8,6 +8,7 @@ use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::id::OrganizationId;
 use continuo_domain::{Result, SessionId, Timestamp};
 use futures_util::stream::BoxStream;
+use std::fmt;
 use std::sync::Arc;
 
 /// A batch ends at so many records, or at [`READ_BATCH_BYTES_MAX`], whichever comes first.
@@ -43,6 +44,41 @@ pub struct OwedAppend {
     pub debt: Debt,
 }
 
+/// A channel that was written, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenChannel {
+    /// Which.
+    pub channel: ChannelKey,
+    /// The number that the next record gets, at least 1, and the newest one's time.
+    pub tail: Position,
+    /// The first record there is; the tail's number where all were trimmed.
+    pub earliest_seq_num: SeqNum,
+}
+
+/// Which of the channels that were written a list is to have.
+#[derive(Clone, Copy)]
+pub struct WrittenPage<'a> {
+    /// Those behind this one; all of them without.
+    pub after: Option<&'a ChannelKey>,
+    /// At most so many.
+    pub limit: usize,
+    /// Those that this picks. Asked of names before anything else is asked about them.
+    pub wanted: &'a (dyn Fn(&ChannelKey) -> bool + Send + Sync),
+}
+
+impl WrittenPage<'_> {
+    /// Is this one of them, if it was written?
+    pub fn has(&self, channel: &ChannelKey) -> bool {
+        self.after.is_none_or(|after| channel > after) && (self.wanted)(channel)
+    }
+}
+
+impl fmt::Debug for WrittenPage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrittenPage").field("after", &self.after).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 /// A log per channel. Channels come into being with their first append; a channel that was never written reads as empty.
 ///
 /// Ordering: the records of one channel are totally ordered by `seq_num`, from 0 and without gaps; commands take numbers
@@ -73,6 +109,12 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// The end of the channel. A channel that was never written has the default tail.
     async fn tail(&self, channel: &ChannelKey) -> Result<Tail>;
+
+    /// The channels of a session that were written, a command being enough, also where everything was trimmed since. Ordered
+    /// by `ChannelKey`: the reserved pair, then the named ones by name and side. Fewer than the page's limit only at the end
+    /// of the list; none for a session that has none. What was acknowledged before the call is there; each channel's numbers
+    /// are as of some moment during it.
+    async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>>;
 
     /// A fencing token that was in force lately, of a channel that has records, if the store has it at hand. Good for the
     /// condition of an append and for nothing else: another process may have raised the fence, and `append` tells.

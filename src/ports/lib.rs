@@ -20,7 +20,7 @@ pub mod waitpoint_registry;
 
 pub use append_claims::AppendClaims;
 pub use blob_store::{Blob, BlobBody, BlobStore, HeldBlob};
-pub use channel_store::{ChannelStore, OwedAppend, ReadEvent};
+pub use channel_store::{ChannelStore, OwedAppend, ReadEvent, WrittenChannel, WrittenPage};
 pub use clock::{Clock, Ids};
 pub use environments::Environments;
 pub use hints::{Hint, Hints};

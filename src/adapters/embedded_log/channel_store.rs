@@ -13,7 +13,7 @@ use continuo_domain::channel::{
 };
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result, SessionId};
-use continuo_ports::{ChannelStore, ReadEvent};
+use continuo_ports::{ChannelStore, ReadEvent, WrittenChannel, WrittenPage};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -56,6 +56,10 @@ impl ChannelStore for EmbeddedLog {
             None => shared.probe(&stream, part_id).await?.found(),
         };
         Ok(found.filter(|&seq_num| seq_num >= earliest))
+    }
+
+    async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>> {
+        self.shared().written(session, page).await
     }
 
     async fn delete(&self, session: &SessionId) -> Result<()> {

@@ -115,14 +115,18 @@ impl Index {
         self.names.prefix(prefix).map(|found| number(&found.value().map_err(failure::index)?)).collect()
     }
 
-    /// The name of every stream, sorted.
-    pub(crate) fn stream_names(&self) -> Result<Vec<String>> {
-        let name = |key: &[u8]| std::str::from_utf8(key).map(str::to_owned).ok();
-        let all = self.names.iter().map(|found| {
-            let key = found.key().map_err(failure::index)?;
-            name(&key).ok_or_else(|| failure::damaged("index: a name does not read"))
+    /// As `ids_with_prefix`, with the names they go by.
+    pub(crate) fn names_with_prefix(&self, prefix: &str) -> Result<Vec<(String, StreamId)>> {
+        let all = self.names.prefix(prefix).map(|found| {
+            let (key, value) = found.into_inner().map_err(failure::index)?;
+            Ok((name(&key)?, number(&value)?))
         });
         all.collect()
+    }
+
+    /// The name of every stream, sorted.
+    pub(crate) fn stream_names(&self) -> Result<Vec<String>> {
+        self.names.iter().map(|found| name(&found.key().map_err(failure::index)?)).collect()
     }
 
     /// The run that holds a record, or the first behind it.
@@ -288,6 +292,11 @@ fn decode_run(key: &[u8], value: &[u8]) -> Result<Run> {
 
 fn part_key(stream: StreamId, part_id: &str) -> Vec<u8> {
     [&stream.to_be_bytes(), part_id.as_bytes()].concat()
+}
+
+fn name(bytes: &[u8]) -> Result<String> {
+    let name = std::str::from_utf8(bytes).map(str::to_owned);
+    name.map_err(|_| failure::damaged("index: a name does not read"))
 }
 
 fn number(bytes: &[u8]) -> Result<u64> {

@@ -44,6 +44,7 @@ mod segments;
 mod shared;
 mod stream;
 mod varint;
+mod written;
 
 pub use log::{EmbeddedLog, Options, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stats};
 

@@ -11,7 +11,7 @@ use continuo_domain::channel::{
 use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::id::OrganizationId;
 use continuo_domain::{Result, SessionId, Timestamp};
-use continuo_ports::{ChannelStore, OwedAppend, ReadEvent};
+use continuo_ports::{ChannelStore, OwedAppend, ReadEvent, WrittenChannel, WrittenPage};
 use futures_util::stream::BoxStream;
 
 #[async_trait]
@@ -30,6 +30,10 @@ impl ChannelStore for S2Log {
 
     async fn tail(&self, channel: &ChannelKey) -> Result<Tail> {
         self.inner.stream(channel).await?.tail().await
+    }
+
+    async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>> {
+        self.inner.written(session, page).await
     }
 
     fn fencing_token_hint(&self, channel: &ChannelKey) -> Option<FencingToken> {

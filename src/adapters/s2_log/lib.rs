@@ -84,6 +84,7 @@ mod record;
 mod refusal;
 mod remembered;
 mod stream;
+mod written;
 
 pub use log::{APPEND_INFLIGHT_BYTES, S2Log};
 pub use options::{

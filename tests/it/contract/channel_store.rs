@@ -15,7 +15,7 @@ use continuo_domain::channel::{
 };
 use continuo_domain::{Error, Result, SessionId, Timestamp};
 use continuo_ports::channel_store::{READ_BATCH_BYTES_MAX, READ_BATCH_RECORDS_MAX};
-use continuo_ports::{ChannelStore, ReadEvent};
+use continuo_ports::{ChannelStore, ReadEvent, WrittenChannel, WrittenPage};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, future};
 use std::sync::Arc;
@@ -64,6 +64,10 @@ macro_rules! channel_store_contract {
                 a_deleted_session_starts_anew
                 a_delete_ends_followers
                 a_delete_leaves_other_sessions
+                a_session_lists_the_channels_that_were_written
+                a_list_of_channels_goes_on_where_its_page_ended
+                a_list_has_what_was_acknowledged_before_it
+                a_deleted_session_lists_what_was_written_since
             }
         }
     };
@@ -770,4 +774,135 @@ pub(crate) async fn a_delete_leaves_other_sessions(store: Store) {
     assert_eq!(bodies(&store, &key("a")).await, [] as [&str; 0]);
     assert_eq!(bodies(&store, &key("ab")).await, ["ab"]);
     assert_eq!(bodies(&store, &key("b")).await, ["b"]);
+}
+
+fn in_session(body: &str, name: &str, direction: Direction) -> ChannelKey {
+    let name = (!name.is_empty()).then(|| ChannelName::parse(name).unwrap());
+    ChannelKey { session: session(body), name, direction }
+}
+
+async fn page(store: &Store, session: &SessionId, after: Option<&ChannelKey>, limit: usize) -> Vec<WrittenChannel> {
+    store.written(session, WrittenPage { after, limit, wanted: &|_| true }).await.unwrap()
+}
+
+async fn written(store: &Store, body: &str) -> Vec<ChannelKey> {
+    page(store, &session(body), None, 1_000).await.into_iter().map(|written| written.channel).collect()
+}
+
+pub(crate) async fn a_session_lists_the_channels_that_were_written(store: Store) {
+    assert_eq!(written(&store, "a").await, []);
+    // Looked at, followed, refused: none of it is a write.
+    let read = in_session("a", "read", Direction::In);
+    store.tail(&read).await.unwrap();
+    let mut events = follow(&store, &read, 0).await;
+    next_tail(&mut events).await;
+    let refused = in_session("a", "refused", Direction::In);
+    let mismatch = Append { match_seq_num: Some(9), ..Append::one(data("x")) };
+    assert!(store.append(&refused, mismatch).await.is_err());
+    assert_eq!(written(&store, "a").await, []);
+
+    use Direction::{In, Out};
+    // A name sorts before the names it begins, also where a stream's name would not.
+    let sides = [("", In), ("", Out), ("B", Out), ("a", In), ("a", Out), ("a-b", In), ("a.b", Out), ("ab", In)];
+    let keys: Vec<_> = sides.iter().map(|(name, side)| in_session("a", name, *side)).collect();
+    for key in keys.iter().rev().chain([&in_session("ab", "a", In), &in_session("b", "", Out)]) {
+        put(&store, key, "x").await;
+    }
+    assert_eq!(written(&store, "a").await, keys);
+    assert_eq!(written(&store, "ab").await, [in_session("ab", "a", In)]);
+
+    let (fenced, trimmed, emptied) = (&keys[1], &keys[4], &keys[7]);
+    store.append(fenced, Append::one(NewRecord::fence(&token("1.0")))).await.unwrap();
+    store.append(trimmed, all(vec![data("y"), NewRecord::trim(2)])).await.unwrap();
+    store.append(emptied, Append::one(NewRecord::trim(u64::MAX))).await.unwrap();
+    let commanded = in_session("a", "commanded", In);
+    store.append(&commanded, Append::one(NewRecord::fence(&token("1.0")))).await.unwrap();
+    for found in page(&store, &session("a"), None, 1_000).await {
+        let expected = match &found.channel {
+            channel if channel == fenced => (2, 0),
+            channel if channel == trimmed => (3, 2),
+            channel if channel == emptied => (2, 2),
+            _once => (1, 0),
+        };
+        assert_eq!((found.tail.seq_num, found.earliest_seq_num), expected, "{}", found.channel);
+        assert_eq!(found.tail, store.tail(&found.channel).await.unwrap().position);
+    }
+    assert_eq!(written(&store, "a").await.len(), keys.len() + 1, "a command is enough");
+}
+
+pub(crate) async fn a_list_of_channels_goes_on_where_its_page_ended(store: Store) {
+    let named = (0..13).flat_map(|n| [Direction::In, Direction::Out].map(|io| in_session("a", &format!("n{n}"), io)));
+    let mut keys: Vec<_> = named.chain([in_session("a", "", Direction::Out)]).collect();
+    future::join_all(keys.iter().map(|key| put(&store, key, "x"))).await;
+    keys.sort();
+    for limit in [1, 10, 26, 27, 28] {
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let next = page(&store, &session("a"), found.last(), limit).await;
+            let is_last = next.len() < limit;
+            found.extend(next.into_iter().map(|written| written.channel));
+            pages += 1;
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!((found, pages), (keys.clone(), 27 / limit + 1), "{limit}");
+    }
+    // Behind one that is not there; and no more than were picked, over all pages.
+    let absent = in_session("a", "n10-", Direction::In);
+    let behind = page(&store, &session("a"), Some(&absent), 3).await;
+    assert_eq!(behind[0].channel, in_session("a", "n11", Direction::In));
+    let wanted = |channel: &ChannelKey| channel.direction == Direction::Out && !channel.is_reserved();
+    let picked = |after, limit| store.written(&keys[0].session, WrittenPage { after, limit, wanted: &wanted });
+    let first = picked(None, 12).await.unwrap();
+    assert!(first.len() == 12 && first.iter().all(|written| wanted(&written.channel)));
+    let rest = picked(Some(&first[11].channel), 12).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(
+        store.written(&keys[0].session, WrittenPage { after: None, limit: 5, wanted: &|_| false }).await.unwrap(),
+        []
+    );
+}
+
+pub(crate) async fn a_list_has_what_was_acknowledged_before_it(store: Store) {
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in 0..6 {
+                let key = in_session("a", &format!("w{writer}.{n}"), Direction::In);
+                let wanted = |channel: &ChannelKey| *channel == key;
+                for seq_num in 0..3 {
+                    put(&store, &key, "x").await;
+                    let page = WrittenPage { after: None, limit: 2, wanted: &wanted };
+                    let found = store.written(&key.session, page).await.unwrap();
+                    assert_eq!((found.len(), found[0].tail.seq_num), (1, seq_num + 1));
+                }
+            }
+        })
+    });
+    let writers = future::join_all(writers.collect::<Vec<_>>()).await;
+    assert!(writers.iter().all(std::result::Result::is_ok));
+    assert_eq!(written(&store, "a").await.len(), 48);
+}
+
+pub(crate) async fn a_deleted_session_lists_what_was_written_since(store: Store) {
+    let keys = ["", "x", "y"].map(|name| in_session("a", name, Direction::In));
+    for _ in 0..3 {
+        for key in &keys {
+            store.append(key, all(numbered(3, 4))).await.unwrap();
+        }
+        store.delete(&session("a")).await.unwrap();
+        assert_eq!(written(&store, "a").await, []);
+        put(&store, &keys[1], "new").await;
+        let found = page(&store, &session("a"), None, 10).await;
+        assert_eq!((found.len(), &found[0].channel, found[0].tail.seq_num), (1, &keys[1], 1));
+        // A list that meets a delete has of each channel what was there before it, or nothing.
+        let listing = tokio::spawn({
+            let store = store.clone();
+            async move { page(&store, &session("a"), None, 10).await }
+        });
+        store.delete(&session("a")).await.unwrap();
+        let met = listing.await.unwrap();
+        assert!(met.is_empty() || met == found, "{met:?}");
+    }
 }

@@ -6,7 +6,7 @@ use crate::shared::Tuning;
 use continuo_domain::channel::{Append, FencingToken, NewRecord, ReadFrom};
 use continuo_domain::error::Reason;
 use continuo_domain::{Error, Timestamp};
-use continuo_ports::{ChannelStore, ReadEvent};
+use continuo_ports::{ChannelStore, ReadEvent, WrittenPage};
 use futures_util::StreamExt;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -31,8 +31,12 @@ async fn what_was_acknowledged_is_there() {
         log.append(&b, Append { records: vec![NewRecord::data("x"); 5], ..Append::default() }).await.unwrap();
         log.append(&b, Append::one(NewRecord::trim(3))).await.unwrap();
         let before = (log.tail(&a).await.unwrap(), log.tail(&b).await.unwrap(), log.position());
+        let page = WrittenPage { after: None, limit: 10, wanted: &|_| true };
+        let listed = log.written(&b.session, page).await.unwrap();
 
         let log = reopen(log, &dir, cleanly);
+        assert_eq!(log.written(&b.session, page).await.unwrap(), listed);
+        assert_eq!((listed.len(), listed[0].tail.seq_num, listed[0].earliest_seq_num), (1, 6, 3));
         assert_eq!((log.tail(&a).await.unwrap(), log.tail(&b).await.unwrap(), log.position()), before);
         assert_eq!(bodies(&log, &a).await, ["first", "4.2"]);
         assert_eq!(read_all(&log, &b).await.unwrap()[0].seq_num, 3);

@@ -7,6 +7,7 @@ mod model;
 mod proxy;
 mod rows;
 mod server;
+mod written;
 
 use crate::contract::channel_store_contract;
 use crate::log::S2Log;

@@ -15,7 +15,10 @@ use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, 
 use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
-use continuo_ports::{ChannelStore, Environments, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry};
+use continuo_ports::{
+    ChannelStore, Environments, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry, WrittenChannel,
+    WrittenPage,
+};
 use futures_util::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 
@@ -104,6 +107,11 @@ gated!(ChannelStore {
 
     fn followed_up(&self, debt: Debt) {
         self.inner.followed_up(debt);
+    }
+
+    async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>> {
+        let printed = format!("{session:?} {page:?}");
+        self.gates.pass("written", || printed, self.inner.written(session, page)).await
     }
 
     fn basin(&self, organization: &OrganizationId) -> Option<String> {

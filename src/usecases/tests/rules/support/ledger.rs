@@ -8,7 +8,7 @@ use continuo_domain::channel::{SeqNum, Tail};
 use continuo_domain::claim::{Claimed, NewClaim};
 use continuo_domain::{Result, SessionId, Timestamp};
 use continuo_embedded_log::EmbeddedLog;
-use continuo_ports::{ChannelStore, Clock, OwedAppend, ReadEvent};
+use continuo_ports::{ChannelStore, Clock, OwedAppend, ReadEvent, WrittenChannel, WrittenPage};
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -86,6 +86,10 @@ impl ChannelStore for Ledger {
 
     async fn part(&self, channel: &ChannelKey, part_id: &PartId) -> Result<Option<SeqNum>> {
         self.log.part(channel, part_id).await
+    }
+
+    async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>> {
+        self.log.written(session, page).await
     }
 
     fn claim(
