@@ -362,6 +362,19 @@ impl Principal {
         self.may_with(action, names, names.channel_resources(name, io))
     }
 
+    /// The named channels that the credential itself names, of whatever session. Says nothing of what it grants.
+    pub fn named_channels(&self) -> Vec<ChannelName> {
+        let streams = match &self.credential {
+            Credential::StreamToken(stream) => stream.channel.name.clone(),
+            _ => None,
+        };
+        let narrowed = self.scopes.iter().filter_map(|scope| {
+            let (_, name) = scope.parts().2?.rsplit_once(":channels:")?;
+            ChannelName::parse(name.strip_suffix(":in").or(name.strip_suffix(":out")).unwrap_or(name)).ok()
+        });
+        streams.into_iter().chain(narrowed).collect()
+    }
+
     /// Is the caller a key, or the run that owns this session?
     pub fn is_secret_for(&self, session: &SessionId) -> bool {
         match self.writer(session) {
@@ -482,6 +495,26 @@ mod tests {
         let legacy = names("X:out");
         assert!(!token(&["read:sessions:X:out"]).may_channel(Action::Read, &legacy, None, Direction::Out));
         assert!(token(&["read:sessions:session_s"]).may_channel(Action::Read, &legacy, None, Direction::Out));
+    }
+
+    #[test]
+    fn a_credential_says_which_channels_it_names() {
+        let scopes = [
+            "read:sessions:a:channels:tools",
+            "write:sessions:b:c:channels:logs.1:out",
+            "read:sessions:a:channels:in",
+            "read:sessions:a:channels:no name",
+            "read:sessions:a:out",
+            "read:sessions",
+        ];
+        let names =
+            |caller: Principal| caller.named_channels().iter().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(token(&scopes)), ["tools", "logs.1", "in"]);
+        let mut stream = token(&[]);
+        let name = ChannelName::parse("tools").ok();
+        let channel = ChannelKey { session: SessionId::from_body("s"), name, direction: Direction::Out };
+        stream.credential = Credential::StreamToken(StreamClaim { channel, writer: StreamWriter::Key });
+        assert_eq!(names(stream), ["tools"]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// The channels of a session that were written, a command being enough, also where everything was trimmed since. Ordered
     /// by `ChannelKey`: the reserved pair, then the named ones by name and side. Fewer than the page's limit only at the end
     /// of the list; none for a session that has none. What was acknowledged before the call is there; each channel's numbers
-    /// are as of some moment during it.
+    /// are those that `tail` would have told at some moment during it.
     async fn written(&self, session: &SessionId, page: WrittenPage<'_>) -> Result<Vec<WrittenChannel>>;
 
     /// A fencing token that was in force lately, of a channel that has records, if the store has it at hand. Good for the

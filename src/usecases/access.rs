@@ -62,10 +62,21 @@ impl Core {
     /// May the caller read this channel? `.in` of the reserved pair is for keys and the session's own run.
     pub(crate) fn check_read(caller: &Principal, target: &ChannelTarget, row: Option<&Session>) -> Result<()> {
         let names = names_of(&target.session, row);
-        if !caller.may_channel(Action::Read, &names, target.name.as_ref(), target.direction) {
+        Self::check_read_of(caller, &names, target.name.as_ref(), target.direction, row)
+    }
+
+    /// As `check_read`, for many channels of one session.
+    pub(crate) fn check_read_of(
+        caller: &Principal,
+        names: &SessionNames,
+        name: Option<&ChannelName>,
+        direction: Direction,
+        row: Option<&Session>,
+    ) -> Result<()> {
+        if !caller.may_channel(Action::Read, names, name, direction) {
             return Err(Error::PermissionDenied);
         }
-        let is_reserved_in = target.name.is_none() && target.direction == Direction::In;
+        let is_reserved_in = name.is_none() && direction == Direction::In;
         if is_reserved_in && !is_secret_for(caller, row) {
             return Err(Error::InNeedsSecretKey);
         }

@@ -19,6 +19,7 @@ mod follow_up;
 mod held_claim;
 mod hints;
 mod initialize_channel;
+mod list_channels;
 mod list_records;
 mod list_sessions;
 mod open_streams;
@@ -51,6 +52,7 @@ pub use end_and_continue::{Continued, EndAndContinue};
 pub use initialize_channel::{
     CHANNEL_MAX_AGE_SECONDS_MAX, InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS,
 };
+pub use list_channels::{CHANNELS_PAGE_DEFAULT, CHANNELS_PAGE_MAX, ChannelPage, ListChannels};
 pub use list_sessions::{ListSessions, SessionPage};
 pub use open_streams::Standing;
 pub use produce::{Batch, Producer, StreamAppend};

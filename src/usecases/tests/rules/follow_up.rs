@@ -242,7 +242,7 @@ async fn a_claim_that_no_append_follows_is_given_up() {
     assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
     assert_eq!(world.ledger.abandoned(), 1);
     let refused = world.core.append(&public, append(input(&named("a")), NewRecord::trim(0))).await;
-    assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::ConditionNeedsSecretKey)), "{refused:?}");
     assert_eq!(world.ledger.abandoned(), 2);
     let mut gate = world.gates.pause_before("tail", &[]);
     let going = tokio::spawn({

@@ -19,6 +19,7 @@ mod frozen;
 mod hand_over;
 mod hints;
 mod list;
+mod list_channels;
 mod open_streams;
 mod part_ids;
 mod read;

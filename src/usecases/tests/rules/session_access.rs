@@ -4,7 +4,7 @@ use crate::support::*;
 use continuo_domain::principal::Principal;
 use continuo_domain::session::{SessionPatch, SessionRef};
 use continuo_domain::{Error, Result, RunId};
-use continuo_usecases::EndAndContinue;
+use continuo_usecases::{EndAndContinue, ListChannels};
 
 /// Every verb on a row, by name.
 async fn all_verbs(world: &World, caller: &Principal, asked: &SessionRef) -> Vec<(&'static str, Result<()>)> {
@@ -15,6 +15,7 @@ async fn all_verbs(world: &World, caller: &Principal, asked: &SessionRef) -> Vec
         reason: continuo_domain::run::RunReason::Manual,
         external_deployment_id: None,
     };
+    let channels = ListChannels { session: asked.clone(), page_size: 10, after: None };
     vec![
         ("get", core.get_session(caller, asked).await.map(drop)),
         ("update", core.update_session(caller, asked, SessionPatch::default()).await.map(drop)),
@@ -23,6 +24,7 @@ async fn all_verbs(world: &World, caller: &Principal, asked: &SessionRef) -> Vec
         ("append", core.append(caller, text(input(asked), "x")).await.map(drop)),
         ("list_records", core.list_records(caller, &output(asked), 0).await.map(drop)),
         ("check_tail", core.check_tail(caller, &output(asked)).await.map(drop)),
+        ("list_channels", core.list_channels(caller, channels).await.map(drop)),
         ("initialize", core.initialize_channel(caller, &input(asked), None).await.map(drop)),
         ("trim", core.trim(caller, input(asked), 0).await.map(drop)),
         ("close", core.close_session(caller, asked, None, None).await.map(drop)),
