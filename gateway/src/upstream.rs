@@ -107,6 +107,7 @@ forward!(AdminService by admin {
 forward!(ChannelService by channels {
     initialize_channel(InitializeChannelRequest) -> InitializeChannelResponse;
     append(AppendRequest) -> AppendResponse;
+    list_channels(ListChannelsRequest) -> ListChannelsResponse;
     check_tail(CheckTailRequest) -> CheckTailResponse;
     trim(TrimRequest) -> TrimResponse;
 }

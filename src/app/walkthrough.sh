@@ -9,6 +9,8 @@ $CONTINUO sessions send chat-1 "Are you still there?" --wait
 # Hand over to a new run on purpose, then see who served the session, and why.
 $CONTINUO sessions end-and-continue chat-1
 $CONTINUO sessions runs chat-1
+# What was written to which of its channels.
+$CONTINUO sessions channels chat-1
 # Close it, and see it in the list.
 $CONTINUO sessions close chat-1 --reason "done"
 $CONTINUO sessions list

@@ -1,6 +1,6 @@
 //! Resources as JSON, for `--json`: the fields of the proto under their names.
 
-use continuo_proto::v1::{ApiKey, Environment, Record, Run, Session, SessionRun, SessionStatus};
+use continuo_proto::v1::{ApiKey, ChannelSummary, Environment, Record, Run, Session, SessionRun, SessionStatus};
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -51,6 +51,16 @@ pub(super) fn run(run: &Run) -> Value {
         "started_at": time(run.started_at),
         "finished_at": time(run.finished_at),
     }))
+}
+
+pub(super) fn channel(channel: &ChannelSummary) -> Value {
+    let tail = channel.tail.unwrap_or_default();
+    json!({
+        "name": channel.name,
+        "direction": channel.direction().as_str_name().trim_start_matches("DIRECTION_"),
+        "tail": {"seq_num": tail.seq_num, "timestamp_ms": tail.timestamp_ms},
+        "earliest_seq_num": channel.earliest_seq_num,
+    })
 }
 
 pub(super) fn record(record: &Record) -> Value {

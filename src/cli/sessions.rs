@@ -1,5 +1,6 @@
 //! `continuo sessions`: everything one does with sessions.
 
+mod channels;
 mod create;
 mod printer;
 mod read;
@@ -23,6 +24,8 @@ pub(super) enum SessionsCommand {
     Get(SessionArgs),
     /// List sessions, newest first.
     List(read::ListArgs),
+    /// The channels of a session that were written, and how far.
+    Channels(SessionArgs),
     /// Write a message to a session's `.in`; prints the record's number.
     Send(send::SendArgs),
     /// Print what stands on a session's `.out` and what comes, as a person reads it.
@@ -65,6 +68,7 @@ pub(super) async fn execute(command: SessionsCommand, output: Output) -> anyhow:
         SessionsCommand::Create(args) => create::execute(args, output).await,
         SessionsCommand::Get(args) => read::get(args, output).await,
         SessionsCommand::List(args) => read::list(args, output).await,
+        SessionsCommand::Channels(args) => channels::list(args, output).await,
         SessionsCommand::Send(args) => send::execute(args, output).await,
         SessionsCommand::Tail(args) => tail::execute(args, output).await,
         SessionsCommand::Close { reason, session: args } => {

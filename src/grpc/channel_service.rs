@@ -55,6 +55,16 @@ impl ChannelService for Services {
         Ok(answer.map(|pages| while_it_counts(pages, standing)))
     }
 
+    async fn list_channels(
+        &self,
+        request: Request<v1::ListChannelsRequest>,
+    ) -> Result<Response<v1::ListChannelsResponse>, Status> {
+        let caller = self.principal(&request).await?;
+        let list = convert::parse_list(&caller.environment, request.into_inner()).map_err(of_error)?;
+        let page = self.core.list_channels(&caller, list).await.map_err(of_error)?;
+        Ok(Response::new(convert::print_list(&caller.environment, page)))
+    }
+
     async fn check_tail(
         &self,
         request: Request<v1::CheckTailRequest>,

@@ -301,6 +301,13 @@ impl ChannelService for Peer {
         Ok(Response::new(Box::pin(stream::iter(self.0.lock().unwrap().records.clone()))))
     }
 
+    async fn list_channels(
+        &self,
+        request: Request<ListChannelsRequest>,
+    ) -> Result<Response<ListChannelsResponse>, Status> {
+        self.handle(request)
+    }
+
     async fn check_tail(&self, request: Request<CheckTailRequest>) -> Result<Response<CheckTailResponse>, Status> {
         self.handle(request)
     }

@@ -1,16 +1,18 @@
 //! Channels and their records. Bodies and headers are shared, not copied.
 
-use super::{named, session, time};
+use super::{named, page_token, session, time};
 use continuo_domain::channel::{
-    Append, Appended, ChannelName, Direction, FencingToken, Header, NewRecord, PartId, Position, ReadFrom, ReadStart,
-    Record,
+    Append, Appended, ChannelKey, ChannelName, Direction, FencingToken, Header, NewRecord, PartId, Position, ReadFrom,
+    ReadStart, Record,
 };
 use continuo_domain::error::Violations;
-use continuo_domain::{Result, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Result, Timestamp, Violation};
+use continuo_ports::WrittenChannel;
 use continuo_proto::v1;
 use continuo_proto::v1::read_response::Event;
 use continuo_usecases::{
-    AppendRequest, Attach, Boot, ChannelTarget, InitializedChannel, ReadChannel, ReadMessage, StreamAppend,
+    AppendRequest, Attach, Boot, CHANNELS_PAGE_DEFAULT, CHANNELS_PAGE_MAX, ChannelPage, ChannelTarget,
+    InitializedChannel, ListChannels, ReadChannel, ReadMessage, StreamAppend,
 };
 
 /// Reads which channel.
@@ -44,6 +46,13 @@ pub(crate) fn parse_direction(field: &str, wire: i32) -> Result<Direction> {
         Ok(v1::Direction::In) => Ok(Direction::In),
         Ok(v1::Direction::Out) => Ok(Direction::Out),
         Ok(v1::Direction::Unspecified) | Err(_) => Err(Violation::new(field, "must be IN or OUT").into()),
+    }
+}
+
+fn print_direction(direction: Direction) -> v1::Direction {
+    match direction {
+        Direction::In => v1::Direction::In,
+        Direction::Out => v1::Direction::Out,
     }
 }
 
@@ -122,6 +131,45 @@ fn parse_start(wire: Option<v1::ReadStart>) -> (ReadFrom, bool) {
         Some(Start::TailOffset(count)) => ReadStart::TailOffset(count),
     };
     (ReadFrom { start, clamp: wire.clamp }, wire.skip_commands)
+}
+
+/// Reads a list of channels.
+pub(crate) fn parse_list(environment: &EnvironmentId, wire: v1::ListChannelsRequest) -> Result<ListChannels> {
+    let mut found = Violations::new();
+    let session = found.take(session::parse_ref("session", &wire.session))?;
+    let page_size = found.take(list_page_size(wire.page_size))?;
+    let after = found.take(page_token::parse_channels(environment, &wire.page_token))?;
+    found.finish()?;
+    let (Some(session), Some(page_size), Some(after)) = (session, page_size, after) else {
+        return Err(session::nothing_parsed());
+    };
+    Ok(ListChannels { session, page_size, after })
+}
+
+fn list_page_size(asked: i32) -> Result<u32> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(CHANNELS_PAGE_DEFAULT),
+        Ok(size) if size <= CHANNELS_PAGE_MAX => Ok(size),
+        _ => Err(Violation::new("page_size", "must be 1 to 1000, or 0 for the default").into()),
+    }
+}
+
+/// Prints a page of channels.
+pub(crate) fn print_list(environment: &EnvironmentId, page: ChannelPage) -> v1::ListChannelsResponse {
+    v1::ListChannelsResponse {
+        channels: page.channels.into_iter().map(print_summary).collect(),
+        next_page_token: page.next.map(|last| page_token::channels(environment, &last)).unwrap_or_default(),
+    }
+}
+
+fn print_summary(written: WrittenChannel) -> v1::ChannelSummary {
+    let ChannelKey { name, direction, .. } = written.channel;
+    v1::ChannelSummary {
+        name: name.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        direction: print_direction(direction).into(),
+        tail: Some(print_position(written.tail)),
+        earliest_seq_num: written.earliest_seq_num,
+    }
 }
 
 /// Prints what an append did.

@@ -2,6 +2,7 @@
 //! nobody is tempted to make one, and a checksum over that and the environment: a token that was cut, changed or taken elsewhere
 //! is refused, not followed to some other place. It guards nothing: a position tells no secret.
 
+use continuo_domain::channel::ChannelKey;
 use continuo_domain::run::Run;
 use continuo_domain::session::{ListPosition, PageFrom as SessionsFrom};
 use continuo_domain::waitpoint::Waitpoint;
@@ -17,6 +18,7 @@ const OLDER_RUNS: char = 'r';
 const NEWER_RUNS: char = 'R';
 const OLDER_WAITPOINTS: char = 'w';
 const NEWER_WAITPOINTS: char = 'W';
+const CHANNELS: char = 'c';
 
 /// Where older sessions go on.
 pub(crate) fn older_sessions(environment: &EnvironmentId, position: &ListPosition) -> String {
@@ -48,6 +50,22 @@ fn sides<T>(
     let next = id(page.rows.last().filter(|_| page.has_older)).map(|id| seal(true, &id));
     let previous = id(page.rows.first().filter(|_| page.has_newer)).map(|id| seal(false, &id));
     (next.unwrap_or_default(), previous.unwrap_or_default())
+}
+
+/// Where the channels of a session go on.
+pub(crate) fn channels(environment: &EnvironmentId, last: &ChannelKey) -> String {
+    seal(environment, CHANNELS, &last.to_string())
+}
+
+/// Reads a token of a list of channels. None is the first page.
+pub(crate) fn parse_channels(environment: &EnvironmentId, token: &str) -> Result<Option<ChannelKey>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    match open(environment, token)? {
+        (CHANNELS, text) => ChannelKey::parse(&text).map(Some).map_err(|_| bad()),
+        _ => Err(bad()),
+    }
 }
 
 /// Reads a token of a list of sessions. None is the newest page.
@@ -157,12 +175,15 @@ mod tests {
             let (older, newer) = runs(&here(), &page(&[&body]));
             prop_assert_eq!(parse_runs(&here(), &older).unwrap(), PageFrom::After(RunId::from_body(&body)));
             prop_assert_eq!(parse_runs(&here(), &newer).unwrap(), PageFrom::Before(RunId::from_body(&body)));
+            let last = ChannelKey::parse(&format!("session_{body}/channels/{body}.x-/out")).unwrap();
+            prop_assert_eq!(parse_channels(&here(), &channels(&here(), &last)).unwrap(), Some(last));
         }
 
         #[test]
         fn anything_else_is_refused(garbage in ".+") {
             let (sessions, runs) = (parse_sessions(&here(), &garbage).err(), parse_runs(&here(), &garbage).err());
-            for outcome in [sessions, runs, parse_waitpoints(&here(), &garbage).err()] {
+            let channels = parse_channels(&here(), &garbage).err();
+            for outcome in [sessions, runs, channels, parse_waitpoints(&here(), &garbage).err()] {
                 prop_assert!(outcome.unwrap().to_string().starts_with("page_token: "));
             }
         }
@@ -200,6 +221,10 @@ mod tests {
     fn a_token_of_another_list_or_environment_is_refused() {
         let (run, _) = runs(&here(), &page(&["a"]));
         assert!(parse_sessions(&here(), &run).is_err() && parse_waitpoints(&here(), &run).is_err());
+        assert!(parse_channels(&here(), &run).is_err());
+        let channel = channels(&here(), &ChannelKey::parse("session_a/in").unwrap());
+        assert!(parse_runs(&here(), &channel).is_err());
+        assert!(parse_channels(&EnvironmentId::from_body("there"), &channel).is_err());
         assert!(parse_runs(&EnvironmentId::from_body("there"), &run).is_err());
         assert_eq!(parse_sessions(&here(), "").unwrap(), SessionsFrom::Start);
         assert_eq!(parse_runs(&here(), "").unwrap(), PageFrom::Start);

@@ -177,6 +177,95 @@ async fn a_session_token_writes_in_and_reads_out() {
 }
 
 #[tokio::test]
+async fn a_sessions_channels_are_listed_page_by_page() {
+    let node = Node::start().await;
+    let made = node.create_session("chat").await;
+    node.create_session("other").await;
+    let list = |session: &str, page_size: i32, page_token: String| v1::ListChannelsRequest {
+        session: session.into(),
+        page_size,
+        page_token,
+    };
+    let all = |session: &str| list(session, 0, String::new());
+    for (name, direction, bodies) in [("", In, 2), ("b", Out, 1), ("a", In, 3)] {
+        for n in 0..bodies {
+            let channel = v1::ChannelRef { name: name.into(), ..channel("chat", direction) };
+            let records = vec![record(&n.to_string())];
+            let append = v1::AppendRequest { channel: Some(channel), records, ..Default::default() };
+            node.channels().append(node.key(append)).await.unwrap();
+        }
+    }
+    let trim = v1::TrimRequest { channel: Some(channel("chat", In)), before_seq_num: 2 };
+    node.channels().trim(node.key(trim)).await.unwrap();
+
+    let (mut found, mut token, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = node.channels().list_channels(node.key(list("chat", 2, token))).await.unwrap().into_inner();
+        found.extend(page.channels);
+        (token, pages) = (page.next_page_token, pages + 1);
+        if token.is_empty() {
+            break;
+        }
+    }
+    let shown: Vec<_> =
+        found.iter().map(|c| (c.name.as_str(), c.direction(), c.earliest_seq_num, c.tail.unwrap().seq_num)).collect();
+    // The first run has fenced `.out`.
+    assert_eq!((shown, pages), (vec![("", In, 2, 3), ("", Out, 0, 1), ("a", In, 0, 3), ("b", Out, 0, 1)], 2));
+    let tail = v1::CheckTailRequest { channel: Some(channel("chat", In)) };
+    let tail = node.channels().check_tail(node.key(tail)).await.unwrap().into_inner();
+    assert_eq!((found[0].tail, found[0].earliest_seq_num), (tail.tail, tail.earliest_seq_num));
+    let whole = node.channels().list_channels(node.key(all("chat"))).await.unwrap().into_inner();
+    assert_eq!((&whole.channels, whole.next_page_token.as_str()), (&found, ""));
+
+    let by_token =
+        node.channels().list_channels(by(&made.public_access_token, all("chat"))).await.unwrap().into_inner();
+    assert_eq!(by_token.channels, found[1..], "the reserved `.in` is for keys");
+    for session in ["other", "missing"] {
+        let denied = node.channels().list_channels(by(&made.public_access_token, all(session))).await.unwrap_err();
+        assert_eq!(reason(&denied), "PERMISSION_DENIED", "{session}");
+    }
+    let id = made.session.unwrap().id;
+    node.sessions().delete_session(node.key(v1::DeleteSessionRequest { session: id.clone() })).await.unwrap();
+    for session in ["chat", &id, "missing"] {
+        let missing = node.channels().list_channels(node.key(all(session))).await.unwrap_err();
+        assert_eq!((missing.code(), reason(&missing).as_str()), (Code::NotFound, "SESSION_NOT_FOUND"), "{session}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_channels_that_cannot_be_meant() {
+    let node = Node::start().await;
+    node.create_session("chat").await;
+    let first = v1::ListSessionsRequest { page_size: 1, ..Default::default() };
+    node.create_session("second").await;
+    let foreign = node.sessions().list_sessions(node.key(first)).await.unwrap().into_inner().next_page_token;
+    let list = |session: &str, page_size: i32, page_token: &str| {
+        let page_token = page_token.to_owned();
+        node.key(v1::ListChannelsRequest { session: session.into(), page_size, page_token })
+    };
+    for size in [0, 1, 1_000] {
+        assert!(node.channels().list_channels(list("chat", size, "")).await.is_ok(), "{size}");
+    }
+    for (session, size, token, fields) in [
+        ("chat", -1, "", &["page_size"][..]),
+        ("chat", 1_001, "", &["page_size"]),
+        ("chat", 1, "garbage", &["page_token"]),
+        ("chat", 1, &foreign, &["page_token"]),
+        ("", i32::MAX, "0", &["session", "page_size", "page_token"]),
+    ] {
+        let refused = node.channels().list_channels(list(session, size, token)).await.unwrap_err();
+        assert_eq!(bad_fields(&refused), fields, "{session} {size} {token}");
+    }
+    let append =
+        v1::AppendRequest { channel: Some(channel("chat", In)), records: vec![record("x")], ..Default::default() };
+    node.channels().append(node.key(append)).await.unwrap();
+    let next = node.channels().list_channels(list("chat", 1, "")).await.unwrap().into_inner().next_page_token;
+    assert!(!next.is_empty());
+    let refused = node.channels().list_channels(list("second", 1, &next)).await.unwrap_err();
+    assert_eq!(bad_fields(&refused), ["page_token"], "of another session");
+}
+
+#[tokio::test]
 async fn runs_and_waitpoints_are_triggered_looked_at_and_ended() {
     let node = Node::start().await;
     let trigger = v1::TriggerRunRequest {

@@ -152,6 +152,25 @@ class Channels(unittest.TestCase):
         tail = self.client.channels.CheckTail(pb.CheckTailRequest(channel=self.channel))
         self.assertEqual(tail.earliest_seq_num, 3, "never back")
 
+    def test_a_session_names_its_channels(self):
+        self.append("a", "b", channel=in_channel(self.session))
+        self.append("c")
+        self.client.channels.Trim(pb.TrimRequest(channel=self.channel, before_seq_num=1))
+        listed, token = [], ""
+        while True:
+            request = pb.ListChannelsRequest(session=self.session, page_size=2, page_token=token)
+            page = self.client.channels.ListChannels(request)
+            listed += page.channels
+            token = page.next_page_token
+            if not token:
+                break
+        shown = [(c.name, c.direction, c.earliest_seq_num, c.tail.seq_num) for c in listed]
+        # The session's run has fenced `.out`.
+        expected = [("", ch.DIRECTION_IN, 0, 2), ("", ch.DIRECTION_OUT, 0, 1), ("log", ch.DIRECTION_OUT, 1, 2)]
+        self.assertEqual(shown, expected)
+        missing = refusal(self.client.channels.ListChannels, pb.ListChannelsRequest(session="session_missing"))
+        self.assertEqual((missing.code, missing.reason), (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"))
+
     def test_settled(self):
         out = out_channel(self.session)
         self.append("word", channel=out)

@@ -175,6 +175,9 @@ impl ChannelService for Services {
     async fn list_records(&self, _: Request<ListRecordsRequest>) -> Result<Response<Self::ListRecordsStream>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn list_channels(&self, _: Request<ListChannelsRequest>) -> Result<Response<ListChannelsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn check_tail(&self, _: Request<CheckTailRequest>) -> Result<Response<CheckTailResponse>, Status> {
         Err(Status::unimplemented(""))
     }
