@@ -167,6 +167,13 @@ mod tests {
         {
             assert!(Query::parse(bad).page().is_err(), "{bad}");
         }
+        // An empty one is not given, as with filters.
+        for (query, token) in
+            [("page[after]=", ""), ("page[after]=&page[before]=b", "b"), ("page[after]=a&page[before]=", "a")]
+        {
+            assert_eq!(Query::parse(query).page().map(|page| page.token).ok().as_deref(), Some(token), "{query}");
+            assert_eq!(Query::parse(query).page_either_way().map(|page| page.token).ok().as_deref(), Some(token));
+        }
         let back = Query::parse("page[after]=a&page[before]=b").page_either_way();
         assert_eq!(back.map(|page| page.token).ok().as_deref(), Some("b"));
         assert!(Query::parse("page[before]=b&page[size]=0").page_either_way().is_err());

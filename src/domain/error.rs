@@ -117,6 +117,10 @@ pub enum Error {
     /// Reading the reserved `.in` without a secret key or run token.
     #[error("Reading the in channel requires secret key authentication")]
     InNeedsSecretKey,
+    /// A condition or a command by a caller who may append here, without a secret key or run token. Part of
+    /// [`Reason::PermissionDenied`].
+    #[error("Conditions and commands require secret key authentication")]
+    ConditionNeedsSecretKey,
     /// No such session in this environment.
     #[error("Session not found")]
     SessionNotFound,
@@ -299,7 +303,7 @@ impl Error {
             Self::InvalidArgument(_) => Reason::InvalidArgument,
             Self::ExternalIdReserved(_) => Reason::ExternalIdReserved,
             Self::Unauthenticated(_) => Reason::Unauthenticated,
-            Self::PermissionDenied => Reason::PermissionDenied,
+            Self::PermissionDenied | Self::ConditionNeedsSecretKey => Reason::PermissionDenied,
             Self::ScopesExceedKey(_) => Reason::ScopesExceedKey,
             Self::OutNeedsSecretKey => Reason::OutNeedsSecretKey,
             Self::InNeedsSecretKey => Reason::InNeedsSecretKey,

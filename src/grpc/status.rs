@@ -73,6 +73,7 @@ fn shortened(mut text: String, bytes_max: usize) -> String {
 fn own_metadata(error: &Error) -> Option<(&'static str, String)> {
     match error {
         Error::ScopesExceedKey(denied) => Some(("denied_scopes", denied.join(" "))),
+        Error::ConditionNeedsSecretKey => Some(("needs", "secret_key".to_owned())),
         Error::SessionClosed { closed_reason } => closed_reason.clone().map(|reason| ("closed_reason", reason)),
         Error::RecordTooLarge { metered_bytes, limit_bytes: _ } => Some(("metered_bytes", metered_bytes.to_string())),
         Error::SeqNumMismatch { tail_seq_num } | Error::PastTail { tail_seq_num } => {

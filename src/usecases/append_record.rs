@@ -150,7 +150,7 @@ impl Core {
         let has_condition = append.match_seq_num.is_some() || append.fencing_token.is_some();
         if caller.writer(&channel.session) == Writer::Public && (has_condition || append.records.iter().any(is_command))
         {
-            return Err(Error::PermissionDenied);
+            return Err(Error::ConditionNeedsSecretKey);
         }
         if caller.writer(&channel.session) != Writer::Key && channel.is_reserved() && channel.direction == Direction::In
         {

@@ -5,7 +5,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use continuo_proto::v1::{ChannelAppend, Header, NewRecord, Position};
 use http::HeaderMap;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::value::RawValue;
 
 use super::{
     message::{AppendAck, StreamPosition},
@@ -57,8 +58,18 @@ pub(super) fn parse(body: &[u8], format: Format) -> Result<ChannelAppend, Refusa
 #[serde(expecting = "an object with records")]
 struct Input {
     records: Vec<InputRecord>,
+    #[serde(default, deserialize_with = "whole")]
     match_seq_num: Option<u64>,
     fencing_token: Option<String>,
+}
+
+/// A whole number, also one that is written with a fraction of zero: to JSON they are the same. By its digits, for a number
+/// that went through a float may have become another one.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(given) = Option::<&RawValue>::deserialize(deserializer)? else { return Ok(None) };
+    let (digits, fraction) = given.get().split_once('.').unwrap_or((given.get(), ""));
+    let number = digits.parse().ok().filter(|_| fraction.bytes().all(|digit| digit == b'0'));
+    number.map(Some).ok_or_else(|| D::Error::custom("match_seq_num is a whole number from 0 to 18446744073709551615"))
 }
 
 /// The writer's own `timestamp` is not read, as everywhere.
@@ -102,6 +113,29 @@ mod tests {
 
     fn text(bytes: &Bytes) -> &str {
         std::str::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction_of_zero() {
+        let read = |number: &str| {
+            let json = format!(r#"{{"records":[],"match_seq_num":{number}}}"#);
+            parse(json.as_bytes(), Format::Raw).ok().map(|append| append.match_seq_num)
+        };
+        for (written, number) in [
+            ("7", 7),
+            ("7.0", 7),
+            ("7.000", 7),
+            ("0.0", 0),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(read(written), Some(Some(number)), "{written}");
+        }
+        assert_eq!(read("null"), Some(None));
+        for wrong in ["7.5", "7.01", "-1", "-1.0", "7.", "+7", "18446744073709551616", "1e400", "\"7\"", "true", "[7]"]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     proptest! {

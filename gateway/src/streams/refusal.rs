@@ -98,6 +98,10 @@ impl Refusal {
         let said = public_text(status, reason);
         let refusal = match reason {
             R::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, "authn", said),
+            // The scopes are right, and what the append says beside its records takes a key.
+            R::PermissionDenied if metadata(status, "needs").is_some() => {
+                Self::new(StatusCode::FORBIDDEN, "permission_denied", said)
+            }
             R::PermissionDenied | R::ScopesExceedKey => {
                 Self::new(StatusCode::FORBIDDEN, "permission_denied", "The token does not cover this stream")
             }

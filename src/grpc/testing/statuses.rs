@@ -20,6 +20,7 @@ fn every_error() -> Vec<Expected> {
         (Error::ExternalIdReserved("no"), Code::InvalidArgument, "EXTERNAL_ID_RESERVED", None),
         (Error::Unauthenticated(CredentialProblem::Missing), Code::Unauthenticated, "UNAUTHENTICATED", None),
         (Error::PermissionDenied, Code::PermissionDenied, "PERMISSION_DENIED", None),
+        (Error::ConditionNeedsSecretKey, Code::PermissionDenied, "PERMISSION_DENIED", Some(("needs", "secret_key"))),
         (
             Error::ScopesExceedKey(vec!["admin".into(), "read:all".into()]),
             Code::PermissionDenied,

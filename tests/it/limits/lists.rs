@@ -61,6 +61,11 @@ async fn a_cursor_that_is_not_the_lists_own() {
             200,
             "so that the others can be bad"
         );
+        let first = list(&world, path, "page[size]=1").await.json();
+        for empty in ["page[after]=", "page[before]=", "page[after]=&page[before]="] {
+            let page = list(&world, path, &format!("page[size]=1&{empty}")).await.json();
+            assert_eq!(page["data"], first["data"], "{path}: {empty} is as if it were not given");
+        }
         let mut bad = vec![
             own[..own.len() - 1].to_owned(),
             own[1..].to_owned(),

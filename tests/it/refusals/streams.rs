@@ -144,3 +144,35 @@ async fn reads() {
     let nothing: Value = send(&node, read("seq_num=0&count=1")).await.json();
     assert_eq!(nothing["records"].as_array().unwrap().len(), 1, "so that the others can be bad");
 }
+
+#[tokio::test]
+async fn a_public_token_appends_without_conditions_and_commands() {
+    let node = TestNode::start().await;
+    let world = World::build(&node.url, KEY, "streams").await;
+    let elsewhere = world.token_with(&["write:sessions:other"]).await;
+    let append = |token: &str, body: &str| {
+        let request =
+            Request::new("POST", &records(&world, "in")).bearer(token).header("Content-Type", "application/json");
+        request.header("S2-Format", "base64").body(body)
+    };
+    for (what, body) in [
+        ("match_seq_num", r#"{"records":[{"body":"YQ=="}],"match_seq_num":0}"#),
+        ("fencing_token", r#"{"records":[{"body":"YQ=="}],"fencing_token":""}"#),
+        ("a trim", r#"{"records":[{"headers":[["","dHJpbQ=="]],"body":"AAAAAAAAAAA="}]}"#),
+    ] {
+        for (token, message) in [
+            (&world.token, "Conditions and commands require secret key authentication"),
+            (&elsewhere, "The token does not cover this stream"),
+        ] {
+            let answer = send(&node, append(token, body)).await;
+            assert_code(what, &answer, 403, "permission_denied");
+            assert_eq!(answer.json()["message"], message, "{what}");
+        }
+    }
+    let plain = send(&node, append(&world.token, r#"{"records":[{"body":"YQ=="}]}"#)).await;
+    assert_eq!(plain.status, 200, "so that the others can be bad: {}", plain.text());
+    let tail = plain.json()["tail"]["seq_num"].as_u64().unwrap();
+    let whole =
+        send(&node, append(KEY, &format!(r#"{{"records":[{{"body":"YQ=="}}],"match_seq_num":{tail}.0}}"#))).await;
+    assert_eq!((whole.status, &whole.json()["start"]["seq_num"]), (200, &json!(tail)), "{}", whole.text());
+}

@@ -109,6 +109,15 @@ async fn refusals_in_the_protocols_words() {
         peer.refuse(refused(reason, Code::PermissionDenied, &[]));
         assert_eq!(code(&call(&peer, "POST", OUT, r#"{"records":[]}"#).await), (403, "permission_denied".into()));
     }
+    for (metadata, message) in [(&[][..], "The token does not cover this stream"), (&[("needs", "secret_key")], "said")]
+    {
+        let expected = (403, json!({ "code": "permission_denied", "message": message }));
+        let peer = Peer::public();
+        peer.refuse(refused("PERMISSION_DENIED", Code::PermissionDenied, metadata));
+        let answer = call(&peer, "POST", OUT, r#"{"records":[{"body":"b"}],"match_seq_num":0}"#).await;
+        assert_eq!((answer.status, answer.json()), expected);
+        assert_eq!(session(&peer, frame(0, &input("b"))).await, (vec![], Some(expected)), "the same in a frame");
+    }
     let peer = Peer::key();
     peer.refuse(refused("SESSION_NOT_FOUND", Code::NotFound, &[]));
     assert_eq!(code(&call(&peer, "POST", OUT, r#"{"records":[]}"#).await), (404, "stream_not_found".into()));

@@ -95,6 +95,14 @@ async fn reads_as_they_come() {
     call_with(&peer, "GET", &format!("{OUT}?seq_num=3&count=2"), &resumed, "").await;
     assert_eq!(peer.all::<ReadRequest>().pop().unwrap().start.unwrap().start, Some(Start::SeqNum(5)));
 
+    // No other form goes on by it, whatever it says.
+    for id in ["4,2,18", "nonsense"] {
+        let passed_over = [("last-event-id", id)];
+        let answer = call_with(&peer, "GET", &format!("{OUT}?seq_num=3&count=2"), &passed_over, "").await;
+        assert_eq!(answer.status, 200, "{id}");
+        assert_eq!(peer.all::<ReadRequest>().pop().unwrap().start.unwrap().start, Some(Start::SeqNum(3)));
+    }
+
     let answer = call_with(&peer, "GET", &format!("{OUT}?seq_num=3"), &[FRAMES], "").await;
     assert_eq!(answer.header("content-type"), Some("s2s/proto"));
     let mut rest = &answer.body[..];

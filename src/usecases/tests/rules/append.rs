@@ -124,8 +124,13 @@ async fn a_public_caller_may_not_write_commands_or_name_conditions() {
     fencing.append.fencing_token = Some(FencingToken::default());
     for request in [trim, matching, fencing] {
         let refused = world.core.append(&public, request).await;
-        assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
+        assert!(matches!(refused, Err(Error::ConditionNeedsSecretKey)), "{refused:?}");
     }
+    // Who may not append at all is told of that alone.
+    let mut elsewhere = text(input(&named("missing")), "x");
+    elsewhere.append.match_seq_num = Some(0);
+    let refused = world.core.append(&public, elsewhere).await;
+    assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
     assert!(world.records(&created.session.id, Direction::In).await.is_empty());
 }
 
