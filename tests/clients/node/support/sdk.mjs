@@ -4,7 +4,7 @@ for (const name of Object.keys(process.env)) {
   if (name.startsWith("TRIGGER_") || name.startsWith("VERCEL_")) delete process.env[name];
 }
 const sdk = await import("@trigger.dev/sdk");
-export const { auth, idempotencyKeys, metadata, runs, sessions, tags, tasks, wait } = sdk;
+export const { auth, idempotencyKeys, metadata, runs, schedules, sessions, tags, tasks, wait } = sdk;
 
 // Noted below the SDK, which retries what it takes for a passing failure.
 const requests = [];
