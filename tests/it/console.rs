@@ -1,15 +1,18 @@
 //! The console as a browser gets it: which files there are, under which headers, and that nothing else is served there.
 
+use crate::docs::sources;
 use crate::gateway_alone::gateway_before;
 use crate::support::http::{Answer, Request};
 use crate::support::{KEY, TestNode};
 use std::collections::BTreeSet;
 use std::io::Read;
 
-/// The files that the page is made of.
+/// The files that the page is made of, and the docs with what lists them.
 fn files() -> BTreeSet<String> {
     let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/gateway/console/dist");
-    std::fs::read_dir(dist).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    let dist = std::fs::read_dir(dist).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let docs = sources().into_iter().chain(["index.json".to_owned()]).map(|path| format!("docs/{path}"));
+    dist.chain(docs).collect()
 }
 
 async fn get(node: &TestNode, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -34,12 +37,14 @@ async fn the_page_and_its_files_come_without_a_key_and_under_a_strict_policy() {
             "js" => "text/javascript; charset=utf-8",
             "css" => "text/css; charset=utf-8",
             "json" => "application/json",
-            "txt" => "text/plain; charset=utf-8",
+            "txt" | "proto" => "text/plain; charset=utf-8",
+            "md" => "text/markdown; charset=utf-8",
             _ => "text/html; charset=utf-8",
         };
         assert_eq!(answer.header("content-type"), Some(expected), "{name}");
         let caching = answer.header("cache-control").unwrap();
-        assert_eq!(caching.contains("immutable"), name.contains('-'), "{name}: {caching}");
+        let is_hashed = name.contains('-') && !name.starts_with("docs/");
+        assert_eq!(caching, if is_hashed { "public, max-age=31536000, immutable" } else { "no-cache" }, "{name}");
     }
 }
 
@@ -70,14 +75,23 @@ async fn nothing_else_is_served_there() {
     let node = TestNode::start().await;
     let moved = get(&node, "/console", &[]).await;
     assert_eq!((moved.status, moved.header("location")), (301, Some("/console/")));
-    for path in
-        ["/console/nothing.js", "/console/..%2Findex.html", "/console/%2e%2e/Cargo.toml", "/console/src/main.tsx"]
-    {
+    for path in [
+        "/console/nothing.js",
+        "/console/..%2Findex.html",
+        "/console/%2e%2e/Cargo.toml",
+        "/console/src/main.tsx",
+        "/console/docs",
+        "/console/docs/nothing.md",
+        "/console/docs/docs",
+        "/console/docs/Cargo.toml",
+        "/console/docs/..%2F..%2FREADME.md",
+        "/console/docs/docs%2f..%2fCargo.toml",
+    ] {
         let answer = get(&node, path, &[]).await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.json()["error"].as_str().unwrap().ends_with("is not provided by this server"), "{path}");
     }
-    for path in ["/console", "/console/", "/console/index.html"] {
+    for path in ["/console", "/console/", "/console/index.html", "/console/docs/README.md"] {
         let answer = Request::new("POST", path).send(&node.url).await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")), "{path}");
         assert_eq!(answer.json()["error"], "Method not allowed");

@@ -7,6 +7,7 @@ mod blobs;
 mod console;
 mod create_by_token;
 mod direct_writes;
+mod docs;
 mod gateway_alone;
 mod legacy_names;
 mod limits;
