@@ -1,15 +1,13 @@
-// Builds the console into a folder: index.html and, under names that hold their content's hash, what it loads.
+// Builds the console into a folder: index.html and, under names that hold their content's hash, what it loads. The docs are
+// not among it: the server holds their sources, and the page reads them when they are opened.
 // node build/build.mjs [folder]
-import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { docs } from "./docs.mjs";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
-const ROOT = join(HERE, "../..");
 /** Everything together, compressed. */
 const GZIP_BYTES_MAX = 150_000;
 
@@ -36,14 +34,9 @@ const { metafile } = await build({
 const files = Object.keys(metafile.outputs).map((path) => basename(path));
 const entry = Object.entries(metafile.outputs).find(([, { entryPoint }]) => entryPoint === "src/main.tsx");
 
-const pages = JSON.stringify(docs(ROOT));
-const pagesName = `docs-${createHash("sha256").update(pages).digest("base64url").replace(/[-_]/g, "").slice(0, 8).toUpperCase()}.json`;
-writeFileSync(join(out, pagesName), pages);
-
 const html = readFileSync(join(HERE, "src/index.html"), "utf8")
   .replace("main.js", basename(entry[0]))
-  .replace("main.css", basename(entry[1].cssBundle))
-  .replace("docs.json", pagesName);
+  .replace("main.css", basename(entry[1].cssBundle));
 writeFileSync(join(out, "index.html"), html);
 
 const parts = new Set(
@@ -52,7 +45,7 @@ const parts = new Set(
 writeFileSync(join(out, "licenses.txt"), licenses([...parts].sort()));
 
 let whole = 0;
-for (const file of [...files, pagesName, "index.html", "licenses.txt"]) {
+for (const file of [...files, "index.html", "licenses.txt"]) {
   const bytes = gzipSync(readFileSync(join(out, file)), { level: 9 }).length;
   whole += bytes;
   console.log(`${String(statSync(join(out, file)).size).padStart(8)}  ${String(bytes).padStart(7)} gzip  ${file}`);

@@ -1,5 +1,5 @@
 // Shows a built console on a server that runs, for whoever works on it: the files from a folder, under the policy of that
-// server, and everything else passed on to it.
+// server, and everything else passed on to it, the docs too.
 // node build/serve.mjs [server's URL] [port] [folder]
 import { readFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
@@ -20,7 +20,7 @@ const policy = (await fetch(new URL("/console/", upstream))).headers.get("conten
 
 const server = createServer(async (ask, answer) => {
   const { pathname } = new URL(ask.url, "http://console");
-  if (!pathname.startsWith("/console/")) return pass(ask, answer);
+  if (!pathname.startsWith("/console/") || pathname.startsWith("/console/docs/")) return pass(ask, answer);
   const name = pathname.slice("/console/".length) || "index.html";
   const bytes = /^[\w.-]+$/.test(name) ? await readFile(join(folder, name)).catch(() => undefined) : undefined;
   if (!bytes) return answer.writeHead(404).end();

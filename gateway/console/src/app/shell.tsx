@@ -1,9 +1,8 @@
 // What is around every page: where one can go, whether the server answers, and with which key.
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { DocsPage } from "../docs/page.tsx";
 import { HealthPage } from "../health/page.tsx";
-import { Dialog } from "../parts/basics.tsx";
+import { Dialog, Note } from "../parts/basics.tsx";
 import { PlaygroundPage } from "../playground/page.tsx";
 import { SessionPage } from "../session/page.tsx";
 import { SessionsPage } from "../sessions/page.tsx";
@@ -11,6 +10,7 @@ import { silentSince } from "./api.ts";
 import { duration, now, short } from "./format.ts";
 import { forget, holder, key, kindName, refused } from "./key.ts";
 import { KeyEntry } from "./key_entry.tsx";
+import { useLoaded } from "./loaded.ts";
 import { href, page, route } from "./route.ts";
 import { SHORTCUTS, listen } from "./shortcuts.ts";
 
@@ -85,10 +85,16 @@ function Page() {
     case "health":
       return <HealthPage />;
     case "docs":
-      return <DocsPage />;
+      return <Docs />;
     default:
       return name === "sessions" && first ? <SessionPage key={first} name={first} /> : <SessionsPage />;
   }
+}
+
+/** Read by few visitors, so it comes when it is asked for. */
+function Docs() {
+  const { value, failure, again } = useLoaded(() => import("../docs/page.tsx"), []);
+  return value ? <value.DocsPage /> : <main class="page">{failure && <Note failure={failure} onRetry={again} />}</main>;
 }
 
 function Who() {
