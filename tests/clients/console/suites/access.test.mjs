@@ -1,4 +1,4 @@
-// Everyone can use it: axe finds nothing serious, in light and dark; on a phone nothing runs over the edge; the health page and the docs are there.
+// Everyone can use it: axe finds nothing serious, in light and dark; on a phone nothing runs over the edge; the health page is there.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -26,6 +26,8 @@ const PAGES = [
   ["talk", "#/playground/chat", '[data-role="assistant"][data-state="done"]'],
   ["health", "#/health", ".card canvas"],
   ["docs", "#/docs/readme", ".docs article h1"],
+  ["client", "#/docs/clients-go", ".docs article h1"],
+  ["rest", "#/docs/rest/createSession", ".docs .operation"],
   ["grpc", "#/docs/grpc-session-service", ".docs article h1"],
 ];
 
@@ -84,16 +86,6 @@ test("on a phone nothing runs over the edge, and everything is within reach", as
   await visitor.page.goto(`${all.url}#/playground/chat`);
   await visitor.say("From a phone");
   await visitor.answers().last().getByText("From a phone").waitFor();
-  await visitor.assertQuiet();
-});
-
-test("the docs are the repository's own, and lead from page to page", async (t) => {
-  const visitor = await Visitor.enter(t, all, { key: null, path: "#/docs" });
-  await visitor.page.getByRole("heading", { level: 1, name: "Continuo" }).waitFor();
-  await visitor.page.getByRole("link", { name: "docs/limits.md" }).first().click();
-  await visitor.page.getByRole("heading", { level: 1, name: "Limits" }).waitFor();
-  await visitor.page.getByRole("link", { name: "gRPC: ChannelService" }).click();
-  await visitor.text("Replays from a position, then follows.").waitFor();
   await visitor.assertQuiet();
 });
 
