@@ -92,6 +92,29 @@ test("the REST reference has every operation, with all that the document says of
   await visitor.assertQuiet();
 });
 
+test("schemas say nothing that the reference would pass over", async () => {
+  const known = "$ref type description format contentMediaType const enum default pattern minimum maximum minLength maxLength minItems maxItems required properties items allOf anyOf oneOf not if then";
+  const [document, found] = [JSON.parse(await get("/openapi.json")), new Set()];
+  const walk = (schema) => {
+    for (const [word, value] of Object.entries(schema)) {
+      found.add(word);
+      if (word === "properties") Object.values(value).forEach(walk);
+      else if (["items", "not", "if", "then"].includes(word)) walk(value);
+      else if (["allOf", "anyOf", "oneOf"].includes(word)) value.forEach(walk);
+    }
+  };
+  const search = (value) => {
+    if (typeof value !== "object" || value === null) return;
+    for (const [key, inside] of Object.entries(value)) {
+      if (key === "schema") walk(inside);
+      else if (key === "schemas") Object.values(inside).forEach(walk);
+      else if (key !== "example" && key !== "examples") search(inside);
+    }
+  };
+  search(document);
+  assert.deepEqual([...found].filter((word) => !known.split(" ").includes(word)), ["examples"], "those are for tools");
+});
+
 test("of an operation one sees its fields, their limits, who may call, and what a refusal holds", async (t) => {
   const visitor = await read(t, "/rest/createSession");
   const section = visitor.page.locator(".operation", { has: visitor.page.locator("#doc-createSession") });
