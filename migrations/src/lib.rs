@@ -15,6 +15,7 @@ mod m0008_bind_waits;
 mod m0009_homes;
 mod m0010_replication;
 mod m0011_revocations;
+mod m0012_workers;
 pub mod replication;
 mod table;
 
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_homes::Migration),
             Box::new(m0010_replication::Migration),
             Box::new(m0011_revocations::Migration),
+            Box::new(m0012_workers::Migration),
         ]
     }
 }

@@ -82,6 +82,7 @@ impl Parts {
             sessions: self.store.clone(),
             index: self.index.lists(),
             runs: self.store.clone(),
+            workers: self.store.clone(),
             channels: self.records.store(),
             blobs: self.blobs.clone(),
             registry: self.between.registry.clone(),

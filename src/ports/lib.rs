@@ -17,6 +17,7 @@ pub mod session_store;
 pub mod tokens;
 pub mod url_signer;
 pub mod waitpoint_registry;
+pub mod worker_store;
 
 pub use append_claims::AppendClaims;
 pub use blob_store::{Blob, BlobBody, BlobStore, HeldBlob};
@@ -33,3 +34,4 @@ pub use session_store::SessionStore;
 pub use tokens::Tokens;
 pub use url_signer::UrlSigner;
 pub use waitpoint_registry::WaitpointRegistry;
+pub use worker_store::WorkerStore;

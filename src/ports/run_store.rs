@@ -185,6 +185,36 @@ pub struct Page<T> {
     pub has_newer: bool,
 }
 
+/// A queue and its runs that are not over, each counted once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// As `Run::queue` spells it.
+    pub name: String,
+    /// A worker may take them: `Pending`, or in any other status with an `available_at` that has come.
+    pub pending: u64,
+    /// `Delayed`, and not yet due.
+    pub delayed: u64,
+    /// `Dequeued`.
+    pub dequeued: u64,
+    /// `Executing`.
+    pub executing: u64,
+    /// `RetryingAfterFailure`, and not yet due.
+    pub retrying: u64,
+    /// `WaitingToResume`, and what they wait for has not come.
+    pub waiting: u64,
+    /// The earliest `available_at` of the pending ones.
+    pub oldest_pending_at: Option<Timestamp>,
+}
+
+/// Queues that hold runs which are not over.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// At most as many as asked for: those with the most pending runs first, then by name.
+    pub queues: Vec<QueueCounts>,
+    /// There are more.
+    pub has_more: bool,
+}
+
 /// Completing a waitpoint: what it did.
 #[derive(Clone, Debug)]
 pub struct WaitpointCompleted {
@@ -247,6 +277,10 @@ pub trait RunStore: Send + Sync + 'static {
     /// never has more runs dequeued or executing, per concurrency key, than the limit.
     async fn dequeue(&self, request: DequeueRequest, now: Timestamp) -> Result<Vec<Assignment>>;
 
+    /// The environment's queues with how many of their runs stand where at `now`, all from one look. Takes time with the runs
+    /// that are not over, not with those that are.
+    async fn queues(&self, environment: &EnvironmentId, limit: u32, now: Timestamp) -> Result<Queues>;
+
     /// Runs whose clock is due (`Run::due_at`), oldest first, at most `limit`.
     async fn due_runs(&self, now: Timestamp, limit: u32) -> Result<Vec<Run>>;
 
@@ -296,16 +330,4 @@ pub trait RunStore: Send + Sync + 'static {
 
     /// Open waitpoints whose `timeout_at` has passed, at most `limit`.
     async fn timed_out_waitpoints(&self, now: Timestamp, limit: u32) -> Result<Vec<Waitpoint>>;
-
-    /// Notes that a worker announced these tasks.
-    async fn register_tasks(
-        &self,
-        environment: &EnvironmentId,
-        worker: &str,
-        tasks: &[String],
-        now: Timestamp,
-    ) -> Result<()>;
-
-    /// Has any worker ever announced this task?
-    async fn knows_task(&self, environment: &EnvironmentId, task_identifier: &str) -> Result<bool>;
 }

@@ -49,7 +49,7 @@ impl Core {
     pub async fn create_session(&self, caller: &Principal, request: CreateSession) -> Result<CreatedSession> {
         self.check_may_create(caller, &request).await?;
         if self.settings.tasks_strict
-            && !self.ports.runs.knows_task(&caller.environment, &request.task_identifier).await?
+            && !self.ports.workers.knows_task(&caller.environment, &request.task_identifier).await?
         {
             return Err(Error::TaskNotFound);
         }

@@ -20,8 +20,10 @@ mod held_claim;
 mod hints;
 mod initialize_channel;
 mod list_channels;
+mod list_queues;
 mod list_records;
 mod list_sessions;
+mod list_workers;
 mod open_streams;
 mod produce;
 mod read_channel;
@@ -53,7 +55,9 @@ pub use initialize_channel::{
     CHANNEL_MAX_AGE_SECONDS_MAX, InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS,
 };
 pub use list_channels::{CHANNELS_PAGE_DEFAULT, CHANNELS_PAGE_MAX, ChannelPage, ListChannels};
+pub use list_queues::QUEUES_MAX;
 pub use list_sessions::{ListSessions, SessionPage};
+pub use list_workers::WORKERS_PAGE_MAX;
 pub use open_streams::Standing;
 pub use produce::{Batch, Producer, StreamAppend};
 pub use read_channel::{ChannelRead, HEARTBEAT_MS_DEFAULT, IDLE_TIMEOUT_MS_MAX, ReadChannel, ReadMessage};
@@ -66,7 +70,7 @@ pub use work::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerH
 
 use continuo_ports::{
     BlobStore, ChannelStore, Clock, Environments, Hints, Ids, Leases, RunStore, SessionIndex, SessionStore, Tokens,
-    WaitpointRegistry,
+    WaitpointRegistry, WorkerStore,
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +83,8 @@ pub struct Ports {
     pub index: Arc<dyn SessionIndex>,
     /// Runs and waitpoints.
     pub runs: Arc<dyn RunStore>,
+    /// Connected workers.
+    pub workers: Arc<dyn WorkerStore>,
     /// Channel logs.
     pub channels: Arc<dyn ChannelStore>,
     /// Snapshots and packets.

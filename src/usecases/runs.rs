@@ -63,7 +63,9 @@ impl Core {
             )
             .into());
         }
-        if self.settings.tasks_strict && !self.ports.runs.knows_task(&caller.environment, &run.task_identifier).await? {
+        if self.settings.tasks_strict
+            && !self.ports.workers.knows_task(&caller.environment, &run.task_identifier).await?
+        {
             return Err(Error::TaskNotFound);
         }
         let mut wait = None;

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 /// How often closes that were left half done and boots that are due are looked for.
 const SWEEP_MS: u64 = 1_000;
-/// How often all open waits are compared with their channels, and channels are looked through for what is too old.
+/// How often all open waits are compared with their channels, channels are looked through for what is too old, and workers
+/// for those that are lost.
 const WAITS_EVERY: Duration = Duration::from_secs(60);
 /// How often packets that are past their time are looked for.
 const PACKETS_EVERY: Duration = Duration::from_secs(3_600);
@@ -57,6 +58,7 @@ impl Core {
                 turn.work(async {
                     self.report("waits", self.sweep_waits().await);
                     self.report("old records", self.sweep_ages().await);
+                    self.report("workers", self.sweep_workers().await);
                 })
                 .await;
             } else if is_due(&mut packets_at, PACKETS_EVERY) {
@@ -112,6 +114,11 @@ impl Core {
         let Some(kept_ms) = self.settings.packets_kept_ms else { return Ok(0) };
         let put_before = Timestamp(now.0.saturating_sub_unsigned(kept_ms));
         self.ports.blobs.delete_packets(put_before).await
+    }
+
+    /// Removes workers whose replica went without a word. Counts them.
+    pub async fn sweep_workers(&self) -> Result<u64> {
+        self.ports.workers.forget_workers(self.workers_lost_before(self.now())).await
     }
 
     /// Every open wait is registered again (the registry forgets) and compared with its channel. Counts the ones that woke.

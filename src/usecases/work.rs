@@ -1,6 +1,7 @@
 //! Workers: one link per connected worker hands it runs, renews its leases, and tells it what it lost.
 
 mod link;
+mod presence;
 
 use continuo_domain::channel::SeqNum;
 use continuo_domain::run::{Assignment, RunError};
@@ -10,6 +11,8 @@ pub use continuo_ports::run_store::LeaseRef;
 
 /// Longest worker id, in characters.
 pub(crate) const WORKER_ID_CHARS_MAX: usize = 128;
+/// Longest version a worker gives its code, in characters.
+pub(crate) const WORKER_VERSION_CHARS_MAX: usize = 128;
 /// Most tasks a worker may announce.
 pub(crate) const WORKER_TASKS_MAX: usize = 1_000;
 /// Most runs a worker may take at once.
@@ -20,6 +23,8 @@ pub(crate) const WORKER_CAPACITY_MAX: u32 = 10_000;
 pub struct WorkerHello {
     /// Its own name.
     pub worker_id: String,
+    /// Version of its code, if it says.
+    pub version: String,
     /// The tasks it knows.
     pub task_identifiers: Vec<String>,
     /// How many runs it takes at once.
@@ -32,6 +37,10 @@ impl WorkerHello {
     fn check(&self) -> continuo_domain::Result<()> {
         let mut found = continuo_domain::error::Violations::new();
         found.take(continuo_domain::text::bounded("hello.worker_id", &self.worker_id, WORKER_ID_CHARS_MAX))?;
+        if !self.version.is_empty() {
+            let version = continuo_domain::text::bounded("hello.version", &self.version, WORKER_VERSION_CHARS_MAX);
+            found.take(version)?;
+        }
         if !(1..=WORKER_TASKS_MAX).contains(&self.task_identifiers.len()) {
             found.add("hello.task_identifiers", "must name 1 to 1000 tasks");
         }

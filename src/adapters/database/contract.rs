@@ -8,6 +8,8 @@ mod environments;
 mod new_sessions;
 #[path = "../../../tests/it/support/postgres.rs"]
 pub(crate) mod postgres;
+#[path = "../../../tests/it/contract/queues.rs"]
+mod queues;
 #[path = "../../../tests/it/contract/rows.rs"]
 pub(crate) mod rows;
 #[path = "../../../tests/it/contract/run_store.rs"]
@@ -20,11 +22,14 @@ mod session_store;
 mod session_walk;
 #[path = "../../../tests/it/contract/triggers.rs"]
 mod triggers;
+#[path = "../../../tests/it/contract/worker_store.rs"]
+mod worker_store;
 
 use crate::{Database, SqlStore};
 use append_claims::append_claims_contract;
 use environments::environments_contract;
 use postgres::PostgresDatabase;
+use queues::queues_contract;
 use rows::{Rows, rows_tests};
 use run_store::run_store_contract;
 use session_index::{Lists, session_index_contract};
@@ -32,6 +37,7 @@ use session_store::session_store_contract;
 use std::sync::Arc;
 use tempfile::TempDir;
 use triggers::triggers_contract;
+use worker_store::worker_store_contract;
 
 async fn on_sqlite() -> (Rows, TempDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -50,6 +56,7 @@ pub(crate) fn rows_of(database: Database) -> Rows {
         sessions: store.clone(),
         index: store.clone(),
         runs: store.clone(),
+        workers: store.clone(),
         environments: store.clone(),
         claims: store,
     }
@@ -72,3 +79,7 @@ environments_contract!(environments_on_sqlite, crate::contract::environments, on
 environments_contract!(environments_on_postgres, crate::contract::environments, on_postgres());
 append_claims_contract!(claims_on_sqlite, crate::contract::append_claims, on_sqlite());
 append_claims_contract!(claims_on_postgres, crate::contract::append_claims, on_postgres());
+queues_contract!(queues_on_sqlite, crate::contract::queues, on_sqlite());
+queues_contract!(queues_on_postgres, crate::contract::queues, on_postgres());
+worker_store_contract!(workers_on_sqlite, crate::contract::worker_store, on_sqlite());
+worker_store_contract!(workers_on_postgres, crate::contract::worker_store, on_postgres());

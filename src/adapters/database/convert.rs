@@ -5,12 +5,14 @@ mod environment;
 mod run;
 mod session;
 mod waitpoint;
+mod worker;
 
 pub(crate) use claim::{claim, claim_row, claimed_channel, whole_claim_row};
 pub(crate) use environment::{api_key, api_key_row, environment, environment_row, rotated_row};
 pub(crate) use run::{attempt, run, run_row};
 pub(crate) use session::{session, session_row, session_run, session_run_row};
 pub(crate) use waitpoint::{registration_row, waitpoint, waitpoint_row};
+pub(crate) use worker::{listed_worker, worker_row};
 
 use crate::error::damaged;
 use continuo_domain::session::{EnvironmentType, Tenant};

@@ -51,9 +51,10 @@ impl Database {
             .collect()
     }
 
-    /// Copies every row into `target` in one transaction there: either all of it arrives or nothing. Rows that are there already
-    /// stay as they are, so a second copy changes nothing; but an environment that is there under another root key is
-    /// refused. Nothing may write to either database meanwhile.
+    /// Copies every row into `target` in one transaction there: either all of it arrives or nothing. Only workers do not go
+    /// along, who are connected to a server and not to a database. Rows that are there already stay as they are, so a second
+    /// copy changes nothing; but an environment that is there under another root key is refused. Nothing may write to either
+    /// database meanwhile.
     pub async fn copy_to(&self, target: &Database, options: CopyOptions) -> Result<()> {
         let source = self.clone();
         target.write(move |tx| async move { copy(&source.snapshot().await?, tx, options).await }.boxed()).await

@@ -18,6 +18,7 @@ pub(crate) mod session_channel;
 pub(crate) mod session_run;
 pub(crate) mod spent_token;
 pub(crate) mod waitpoint;
+pub(crate) mod worker;
 pub(crate) mod worker_task;
 
 use sea_orm::FromJsonQueryResult;

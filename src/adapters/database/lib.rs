@@ -35,6 +35,7 @@ mod locks;
 mod postgres;
 mod probe;
 mod queue;
+mod queues;
 mod reads;
 mod replica;
 mod revocations;
@@ -50,6 +51,7 @@ mod sqlite;
 mod time;
 mod trigger;
 mod waitpoints;
+mod workers;
 mod writer;
 
 pub use copy::CopyOptions;

@@ -1,24 +1,25 @@
 //! `RunStore` on SQL.
 
 use crate::convert;
-use crate::entity::{attempt, run, waitpoint, worker_task};
+use crate::entity::{attempt, run, waitpoint};
 use crate::error::failed;
 use crate::list::{self, From, Position};
-use crate::{SqlStore, queue, run_filter, runs, trigger, waitpoints};
+use crate::{SqlStore, queue, queues, run_filter, runs, trigger, waitpoints};
 use async_trait::async_trait;
 use continuo_domain::channel::{ChannelKey, SeqNum};
 use continuo_domain::run::{Assignment, Attempt, Holder, MetadataOperation, MetadataUpdate, NewRun, Run, RunCommand};
 use continuo_domain::session::Json;
 use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Error, Result, RunId, Timestamp, WaitpointId};
-use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
+use continuo_ports::run_store::{
+    Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Queues, Renewed,
+};
 use continuo_ports::run_store::{RunFilter, RunStore, Triggered, WaitpointCompleted, WaitpointFilter};
 use futures_util::FutureExt;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{LockBehavior, LockType, OnConflict};
+use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait};
 use sea_orm::{QueryFilter, QueryOrder, QuerySelect, Select};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 #[async_trait]
 impl RunStore for SqlStore {
@@ -107,6 +108,10 @@ impl RunStore for SqlStore {
             return Ok(Vec::new());
         }
         self.database.write(move |tx| queue::dequeue(tx, request, now).boxed()).await
+    }
+
+    async fn queues(&self, environment: &EnvironmentId, limit: u32, now: Timestamp) -> Result<Queues> {
+        queues::queues(&self.database, environment, limit, now).await
     }
 
     async fn due_runs(&self, now: Timestamp, limit: u32) -> Result<Vec<Run>> {
@@ -209,31 +214,6 @@ impl RunStore for SqlStore {
 
     async fn timed_out_waitpoints(&self, now: Timestamp, limit: u32) -> Result<Vec<Waitpoint>> {
         waitpoints::all(self.database.readers(), waitpoints::timed_out(now, limit)).await
-    }
-
-    async fn register_tasks(
-        &self,
-        environment: &EnvironmentId,
-        worker: &str,
-        tasks: &[String],
-        now: Timestamp,
-    ) -> Result<()> {
-        let row = |task: &String| worker_task::ActiveModel {
-            environment_id: Set(environment.to_string()),
-            task_identifier: Set(task.clone()),
-            worker: Set(worker.to_owned()),
-            announced_at_ms: Set(now.0),
-        };
-        // In one order for all, and each once.
-        let tasks: BTreeSet<_> = tasks.iter().collect();
-        let rows: Vec<_> = tasks.into_iter().map(row).collect();
-        self.database.write(move |tx| register_tasks(tx, rows).boxed()).await
-    }
-
-    async fn knows_task(&self, environment: &EnvironmentId, task_identifier: &str) -> Result<bool> {
-        let key = (environment.to_string(), task_identifier.to_owned());
-        let row = worker_task::Entity::find_by_id(key).one(self.database.readers()).await;
-        row.map(|row| row.is_some()).map_err(failed)
     }
 }
 
@@ -363,15 +343,4 @@ async fn first_after<C: ConnectionTrait, E: EntityTrait>(
 ) -> Result<Option<Timestamp>> {
     let first = rows.filter(column.gt(now.0)).order_by_asc(column).limit(1).select_only().column(column);
     first.into_tuple::<i64>().one(connection).await.map(|ms| ms.map(Timestamp)).map_err(failed)
-}
-
-async fn register_tasks(tx: &DatabaseTransaction, rows: Vec<worker_task::ActiveModel>) -> Result<()> {
-    let key = [worker_task::Column::EnvironmentId, worker_task::Column::TaskIdentifier];
-    let announced = [worker_task::Column::Worker, worker_task::Column::AnnouncedAtMs];
-    for row in rows {
-        let again = OnConflict::columns(key).update_columns(announced).to_owned();
-        let insert = worker_task::Entity::insert(row).on_conflict(again);
-        insert.exec_without_returning(tx).await.map_err(failed)?;
-    }
-    Ok(())
 }

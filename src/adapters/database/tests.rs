@@ -2,10 +2,11 @@
 
 use crate::contract::rows::*;
 use crate::entity::session;
-use crate::{Database, SqlStore, list, session_index};
+use crate::{Database, SqlStore, list, queues, session_index, workers};
 use continuo_domain::session::{ListFilter, Session};
 use continuo_domain::{Error, SessionId};
 use continuo_ports::run_store::LeaseRef;
+use continuo_ports::worker_store::WorkerPosition;
 use continuo_ports::{RunStore, SessionStore};
 use futures_util::FutureExt;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
@@ -236,6 +237,23 @@ async fn what_runs_on_a_clock_or_in_the_writer_walks_an_index() {
         let plan = plan(&database, select).await;
         let scans = plan.split("; ").filter(|line| line.starts_with("SCAN") && !line.contains("USING"));
         assert_eq!(scans.count(), 0, "{plan}\n{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_and_leases_are_counted_from_the_index_by_status() {
+    let (_directory, path) = directory();
+    let (database, _) = open(&path).await;
+    let queues = plan(&database, queues::counting(DbBackend::Sqlite, &env(), 9, T0)).await;
+    assert!(queues.contains("SEARCH run USING INDEX run_list_by_status (environment_id=? AND status=?)"), "{queues}");
+    let after = WorkerPosition { connected_at: T0, id: "w".into() };
+    for after in [None, Some(&after)] {
+        let workers = plan(&database, DbBackend::Sqlite.build(&workers::listing(&env(), T0, after, 9))).await;
+        assert!(
+            workers.contains("SEARCH run USING INDEX run_list_by_status (environment_id=? AND status=?)"),
+            "{workers}"
+        );
+        assert!(workers.contains("SEARCH worker USING INDEX worker_list"), "{workers}");
     }
 }
 

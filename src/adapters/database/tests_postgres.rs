@@ -6,7 +6,8 @@ use crate::{Database, PostgresOptions, SchemaStatus, SqlStore, list, session_ind
 use continuo_domain::run::NewRun;
 use continuo_domain::session::{ListFilter, SessionRef};
 use continuo_domain::{Error, SessionId};
-use continuo_ports::{RunStore, SessionStore};
+use continuo_ports::worker_store::ConnectedWorker;
+use continuo_ports::{RunStore, SessionStore, WorkerStore};
 use futures_util::FutureExt;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Statement};
 use std::time::Duration;
@@ -256,6 +257,67 @@ async fn what_runs_on_a_clock_or_takes_work_walks_an_index() {
         let plan = plan(&handle, select).await;
         assert!(!plan.contains("Seq Scan") && plan.contains("Index"), "{plan}\n{sql}");
     }
+}
+
+/// As the planner likes it.
+async fn free_plan(handle: &Database, select: Statement) -> String {
+    let explain = Statement { sql: format!("EXPLAIN {}", select.sql), ..select };
+    let rows = handle.readers().query_all_raw(explain).await.unwrap();
+    let lines: Vec<String> = rows.iter().map(|row| row.try_get("", "QUERY PLAN").unwrap()).collect();
+    lines.join("; ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_and_leases_are_counted_without_the_runs_that_are_over() {
+    let (_database, handle, store) = fresh().await;
+    for i in 0..20 {
+        store.trigger(new_run(&format!("alive{i}")).into(), T0).await.unwrap();
+    }
+    let taken = store.dequeue(request("w", 5, T0), T0).await.unwrap();
+    assert_eq!(taken.len(), 5);
+    let over = "INSERT INTO run SELECT (jsonb_populate_record(run, jsonb_build_object( \
+                'id', 'run_over' || i, 'status', 'COMPLETED_SUCCESSFULLY', 'available_at_ms', NULL, 'completed_at_ms', i, \
+                'created_at_ms', i))).* \
+                FROM run, generate_series(1, 20000) i WHERE id = 'run_alive19'";
+    handle.readers().execute_unprepared(over).await.unwrap();
+    handle.readers().execute_unprepared("ANALYZE run").await.unwrap();
+    let queues = crate::queues::counting(DbBackend::Postgres, &env(), 9, T0);
+    let workers = DbBackend::Postgres.build(&crate::workers::listing(&env(), T0, None, 9));
+    for select in [queues, workers] {
+        let plan = free_plan(&handle, select).await;
+        assert!(plan.contains("run_list_by_status") && !plan.contains("Seq Scan on run"), "{plan}");
+        assert!(plan.contains("(status = ANY"), "{plan}");
+    }
+    let counted = store.queues(&env(), 9, T0).await.unwrap().queues;
+    assert_eq!((counted.len(), counted[0].pending, counted[0].dequeued), (1, 15, 5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_of_a_worker_is_one_round_trip_and_touches_no_index() {
+    let (database, handle, store) = fresh().await;
+    let mut worker = ConnectedWorker {
+        environment: env(),
+        id: "w".into(),
+        link: "link".into(),
+        version: "v1".into(),
+        task_identifiers: vec![TASK.into()],
+        capacity: 1,
+        is_draining: false,
+        connected_at: T0,
+        seen_at: T0,
+    };
+    store.connect_worker(&worker, T0).await.unwrap();
+    let before = handle.round_trips();
+    for i in 1..=10 {
+        worker.seen_at = after(i);
+        store.note_worker(&worker, T0).await.unwrap();
+    }
+    assert_eq!(handle.round_trips() - before, 10);
+    // Its counters are written when its session ends at the latest.
+    handle.close().await;
+    let handle = database.connect().await;
+    let counts = "SELECT n_tup_upd || ' ' || n_tup_hot_upd AS counts FROM pg_stat_user_tables WHERE relname = 'worker'";
+    assert_eq!(texts(&handle, sql(counts), "counts").await, ["10 10"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

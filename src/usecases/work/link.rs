@@ -1,19 +1,21 @@
 //! The link to one worker.
 
+use super::presence::{Heard, Presence};
 use super::{Assigned, LeaseRef, RevokeReason, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
 use crate::Core;
 use continuo_domain::channel::Direction;
 use continuo_domain::principal::{Action, Credential, Principal, Resource, RunClaim};
 use continuo_domain::run::{Assignment, Holder, Run, RunCommand, RunError, RunStatus};
 use continuo_domain::session::SessionRef;
-use continuo_domain::{Error, Result, SessionId};
+use continuo_domain::{Error, Result, SessionId, Timestamp};
 use continuo_ports::run_store::{Applied, DequeueRequest, Renewed};
 use continuo_ports::session_store::BootEvent;
+use continuo_ports::worker_store::ConnectedWorker;
 use futures_util::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -39,9 +41,11 @@ impl Core {
         if !caller.has_secret_key() || !caller.may(Action::Write, &[Resource::all("tasks")]) {
             return Err(Error::PermissionDenied);
         }
-        let (environment, now) = (&caller.environment, self.now());
-        self.ports.runs.register_tasks(environment, &hello.worker_id, &hello.task_identifiers, now).await?;
-        info!(worker.id = hello.worker_id, "worker connected");
+        let (id, now) = (self.ports.ids.next(), self.now());
+        let presence = Presence::begin(self, connected(&caller, &hello, &id, now)).await?;
+        let (heard, hearing) = watch::channel(Heard { at: now, is_draining: false });
+        let worker_id = hello.worker_id.clone();
+        info!(worker.id = worker_id, "worker connected");
         let mut link = Link {
             core: self.clone(),
             caller,
@@ -51,13 +55,18 @@ impl Core {
             stopped: HashSet::new(),
             draining: false,
             paused_until: None,
-            id: self.ports.ids.next(),
+            id,
+            heard,
         };
-        let ended = link.serve(inbound).await;
-        if !self.stopping.is_cancelled() {
-            link.abandon().await;
-        }
-        info!(worker.id = link.hello.worker_id, "worker gone");
+        let serve = async move {
+            let ended = link.serve(inbound).await;
+            if !self.stopping.is_cancelled() {
+                link.abandon().await;
+            }
+            ended
+        };
+        let (ended, ()) = tokio::join!(serve, presence.keep(hearing));
+        info!(worker.id = worker_id, "worker gone");
         match ended {
             Err(Gone::Failed(error)) => Err(error),
             Ok(()) | Err(Gone::Left) => Ok(()),
@@ -98,6 +107,8 @@ struct Link {
     paused_until: Option<Instant>,
     /// Tells links apart, also those of other replicas: a worker that has come back holds its leases through the newest.
     id: String,
+    /// What is heard of the worker, for its row; dropped with the link.
+    heard: watch::Sender<Heard>,
 }
 
 impl Link {
@@ -235,12 +246,11 @@ impl Link {
     }
 
     async fn on_message(&mut self, message: WorkerMessage) -> Result<(), Gone> {
+        self.draining |= matches!(message, WorkerMessage::Drain);
+        self.heard.send_replace(Heard { at: self.core.now(), is_draining: self.draining });
         match message {
             WorkerMessage::Heartbeat(leases) => self.renew(leases).await,
-            WorkerMessage::Drain => {
-                self.draining = true;
-                Ok(())
-            }
+            WorkerMessage::Drain => Ok(()),
             WorkerMessage::Suspended(lease) => {
                 self.release(&lease);
                 Ok(())
@@ -399,6 +409,20 @@ impl Link {
             Ok(applied) => self.core.after_run_change(&applied).await,
             Err(error) => warn!(run.id = %run.spec.id, error = %error, "a superseded run ends by the clock"),
         }
+    }
+}
+
+fn connected(caller: &Principal, hello: &WorkerHello, link: &str, now: Timestamp) -> ConnectedWorker {
+    ConnectedWorker {
+        environment: caller.environment.clone(),
+        id: hello.worker_id.clone(),
+        link: link.to_owned(),
+        version: hello.version.clone(),
+        task_identifiers: hello.task_identifiers.clone(),
+        capacity: hello.capacity,
+        is_draining: false,
+        connected_at: now,
+        seen_at: now,
     }
 }
 

@@ -8,7 +8,7 @@ use continuo_domain::waitpoint::{Waitpoint, WaitpointKind};
 use continuo_domain::{RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::DequeueRequest;
 use continuo_ports::session_store::{Claim, ClaimRun};
-use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore};
+use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore, WorkerStore};
 use std::sync::Arc;
 use tokio::sync::Barrier;
 
@@ -18,6 +18,7 @@ pub(crate) struct Rows {
     pub(crate) sessions: Arc<dyn SessionStore>,
     pub(crate) index: Arc<dyn SessionIndex>,
     pub(crate) runs: Arc<dyn RunStore>,
+    pub(crate) workers: Arc<dyn WorkerStore>,
     pub(crate) environments: Arc<dyn Environments>,
     pub(crate) claims: Arc<dyn AppendClaims>,
 }

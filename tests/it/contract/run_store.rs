@@ -52,7 +52,6 @@ macro_rules! run_store_contract {
                 open_waits_are_swept_in_pages
                 time_outs_are_found
                 waitpoints_are_listed_newest_first
-                announced_tasks_are_known
             }
         }
     };
@@ -705,15 +704,4 @@ pub(crate) async fn waitpoints_are_listed_newest_first(rows: Rows) {
     assert!(list(Some("c"), 9).await.is_empty());
     let unknown = rows.runs.list_waitpoints(&env(), &WaitpointFilter::default(), &PageFrom::After(wp("nope")), 9).await;
     assert!(matches!(unknown, Err(Error::WaitpointNotFound)), "{unknown:?}");
-}
-
-pub(crate) async fn announced_tasks_are_known(rows: Rows) {
-    assert!(!rows.runs.knows_task(&env(), TASK).await.unwrap());
-    let tasks = [TASK.to_owned(), "other".to_owned()];
-    for worker in ["w", "v"] {
-        rows.runs.register_tasks(&env(), worker, &tasks, T0).await.unwrap();
-    }
-    assert!(rows.runs.knows_task(&env(), TASK).await.unwrap() && rows.runs.knows_task(&env(), "other").await.unwrap());
-    assert!(!rows.runs.knows_task(&other_env(), TASK).await.unwrap());
-    rows.runs.register_tasks(&env(), "w", &[], T0).await.unwrap();
 }

@@ -20,6 +20,8 @@ mod hand_over;
 mod hints;
 mod list;
 mod list_channels;
+mod list_queues;
+mod list_workers;
 mod open_streams;
 mod part_ids;
 mod read;

@@ -5,7 +5,7 @@ use continuo_domain::channel::Direction;
 use continuo_domain::error::Cause;
 use continuo_domain::run::{NewRun, RunStatus};
 use continuo_domain::{Error, RunId};
-use continuo_ports::RunStore;
+use continuo_ports::WorkerStore;
 use continuo_usecases::{LeaseRef, RevokeReason, WorkerHello, WorkerMessage};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -249,6 +249,7 @@ async fn only_a_key_that_may_write_tasks_serves_as_a_worker() {
     let world = World::new().await;
     let hello = || WorkerHello {
         worker_id: "w".into(),
+        version: String::new(),
         task_identifiers: vec![TASK.into()],
         capacity: 1,
         held_leases: Vec::new(),
@@ -260,6 +261,6 @@ async fn only_a_key_that_may_write_tasks_serves_as_a_worker() {
         let refused = soon(world.core.serve_worker(caller, hello(), inbound, events)).await;
         assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
     }
-    let known = RunStore::knows_task(&*world.store, &world.key.environment, TASK).await.unwrap();
-    assert!(!known, "nothing was registered");
+    assert!(!world.store.knows_task(&world.key.environment, TASK).await.unwrap(), "nothing was registered");
+    assert!(world.core.list_workers(&world.key, None, 100).await.unwrap().workers.is_empty());
 }

@@ -12,12 +12,13 @@ use continuo_domain::waitpoint::{Completion, Waitpoint};
 use continuo_domain::{EnvironmentId, Result, RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::environments::{ApiKey, Environment, KeyOwner, Revocation};
 use continuo_ports::run_store::{Applied, DequeueRequest, LeaseRef, MadeOrFound, NewTrigger, Page, PageFrom, Renewed};
-use continuo_ports::run_store::{RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
+use continuo_ports::run_store::{Queues, RunFilter, Triggered, WaitpointCompleted, WaitpointFilter};
 use continuo_ports::session_store::{BootEvent, Claim, ClaimRun, Closed, Created, NamedChannel, Probe, Upserted};
 use continuo_ports::waitpoint_registry::WaitKey;
+use continuo_ports::worker_store::{ConnectedWorker, WorkerPage, WorkerPosition};
 use continuo_ports::{
-    ChannelStore, Environments, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry, WrittenChannel,
-    WrittenPage,
+    ChannelStore, Environments, OwedAppend, ReadEvent, RunStore, SessionStore, WaitpointRegistry, WorkerStore,
+    WrittenChannel, WrittenPage,
 };
 use futures_util::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
@@ -154,7 +155,20 @@ gated!(RunStore {
     fn open_waits_on(channels: &[ChannelKey]) -> Vec<Waitpoint>;
     fn all_open_waits(after: Option<&WaitpointId>, limit: u32) -> Vec<Waitpoint>;
     fn timed_out_waitpoints(now: Timestamp, limit: u32) -> Vec<Waitpoint>;
-    fn register_tasks(environment: &EnvironmentId, worker: &str, tasks: &[String], now: Timestamp) -> ();
+    fn queues(environment: &EnvironmentId, limit: u32, now: Timestamp) -> Queues;
+});
+
+gated!(WorkerStore {
+    fn connect_worker(worker: &ConnectedWorker, lost_before: Timestamp) -> ();
+    fn note_worker(worker: &ConnectedWorker, lost_before: Timestamp) -> ();
+    fn disconnect_worker(environment: &EnvironmentId, id: &str, link: &str) -> ();
+    fn list_workers(
+        environment: &EnvironmentId,
+        seen_from: Timestamp,
+        after: Option<&WorkerPosition>,
+        size: u32
+    ) -> WorkerPage;
+    fn forget_workers(lost_before: Timestamp) -> u64;
     fn knows_task(environment: &EnvironmentId, task_identifier: &str) -> bool;
 });
 

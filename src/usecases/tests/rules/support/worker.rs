@@ -28,14 +28,20 @@ impl TestWorker {
         capacity: u32,
         held_leases: Vec<LeaseRef>,
     ) -> Self {
-        let (messages, inbound) = mpsc::unbounded_channel();
-        let (outbound, events) = mpsc::channel(256);
         let hello = WorkerHello {
             worker_id: "w".into(),
+            version: String::new(),
             task_identifiers: tasks.iter().map(|t| (*t).to_owned()).collect(),
             capacity,
             held_leases,
         };
+        Self::say_hello(core, caller, hello).await
+    }
+
+    /// A worker that calls itself what it likes, welcomed.
+    pub(crate) async fn say_hello(core: &Core, caller: &Principal, hello: WorkerHello) -> Self {
+        let (messages, inbound) = mpsc::unbounded_channel();
+        let (outbound, events) = mpsc::channel(256);
         let (core, caller) = (core.clone(), caller.clone());
         let inbound: BoxStream<'static, _> = UnboundedReceiverStream::new(inbound).boxed();
         let link = tokio::spawn(async move { core.serve_worker(caller, hello, inbound, outbound).await });

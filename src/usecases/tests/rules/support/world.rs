@@ -15,7 +15,9 @@ use continuo_embedded_log::{EmbeddedLog, Options, SEGMENT_BYTES_MIN};
 use continuo_in_process::{InProcessRegistry, TimeOrderedIds};
 use continuo_ports::environments::ApiKey;
 use continuo_ports::run_store::{PageFrom, RunFilter};
-use continuo_ports::{ChannelStore, Clock, Environments, KeyRing, RunStore, SessionStore, WaitpointRegistry};
+use continuo_ports::{
+    ChannelStore, Clock, Environments, KeyRing, RunStore, SessionStore, WaitpointRegistry, WorkerStore,
+};
 use continuo_usecases::{Core, CreateSession, CreatedSession, Ports, Settings};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -280,6 +282,7 @@ impl Parts<'_> {
             sessions: Arc::new(Gated::<dyn SessionStore> { inner: self.store.clone(), gates: gates.clone() }),
             index: self.store.clone(),
             runs: Arc::new(Gated::<dyn RunStore> { inner: self.store.clone(), gates: gates.clone() }),
+            workers: Arc::new(Gated::<dyn WorkerStore> { inner: self.store.clone(), gates: gates.clone() }),
             channels: Arc::new(Gated::<dyn ChannelStore> { inner: self.channels, gates: gates.clone() }),
             blobs: self.blobs.clone(),
             registry: Arc::new(Gated::<dyn WaitpointRegistry> { inner: registry, gates: gates.clone() }),
