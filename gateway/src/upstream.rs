@@ -74,6 +74,7 @@ forward!(RunService by runs {
     trigger_run(TriggerRunRequest) -> TriggerRunResponse;
     get_run(GetRunRequest) -> GetRunResponse;
     list_runs(ListRunsRequest) -> ListRunsResponse;
+    list_queues(ListQueuesRequest) -> ListQueuesResponse;
     cancel_run(CancelRunRequest) -> CancelRunResponse;
     reschedule_run(RescheduleRunRequest) -> RescheduleRunResponse;
     update_run_metadata(UpdateRunMetadataRequest) -> UpdateRunMetadataResponse;

@@ -55,6 +55,18 @@ pub(crate) fn page_size(asked: i32, default: u32) -> Result<u32> {
     }
 }
 
+/// A list that is read as a whole, more often by programs than by people.
+const LIST_SIZE_DEFAULT: u32 = 100;
+
+/// 1 to `most`; 0 is 100.
+pub(crate) fn list_size(field: &str, asked: i32, most: u32) -> Result<u32> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(LIST_SIZE_DEFAULT),
+        Ok(size) if size <= most => Ok(size),
+        _ => Err(Violation::new(field, format!("must be 1 to {most}, or 0 for {LIST_SIZE_DEFAULT}")).into()),
+    }
+}
+
 /// The text, or a default for an empty one.
 pub(crate) fn or_json_type(content_type: String) -> String {
     if content_type.is_empty() { "application/json".to_owned() } else { content_type }

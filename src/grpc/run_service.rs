@@ -1,13 +1,14 @@
 //! RunService.
 
 use crate::Services;
-use crate::convert::{PAGE_SIZE_DEFAULT, page_size, page_token, run as convert, waitpoint};
+use crate::convert::{PAGE_SIZE_DEFAULT, list_size, page_size, page_token, run as convert, waitpoint};
 use crate::status::of_error;
 use continuo_domain::run::Run;
 use continuo_domain::waitpoint::Waitpoint;
+use continuo_ports::run_store::Queues;
 use continuo_proto::v1;
 use continuo_proto::v1::run_service_server::RunService;
-use continuo_usecases::RunFamily;
+use continuo_usecases::{QUEUES_MAX, RunFamily};
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -56,6 +57,17 @@ impl RunService for Services {
             next_page_token,
             previous_page_token,
         }))
+    }
+
+    async fn list_queues(
+        &self,
+        request: Request<v1::ListQueuesRequest>,
+    ) -> Result<Response<v1::ListQueuesResponse>, Status> {
+        let caller = self.principal(&request).await?;
+        let limit = list_size("limit", request.get_ref().limit, QUEUES_MAX).map_err(of_error)?;
+        let Queues { queues, has_more } = self.core.list_queues(&caller, limit).await.map_err(of_error)?;
+        let queues = queues.into_iter().map(convert::print_queue).collect();
+        Ok(Response::new(v1::ListQueuesResponse { queues, has_more }))
     }
 
     async fn cancel_run(

@@ -3,6 +3,7 @@
 mod blobs;
 mod door;
 mod harness;
+mod lists;
 mod open_streams;
 mod requests;
 mod socket;

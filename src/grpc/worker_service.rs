@@ -28,6 +28,16 @@ impl WorkerService for Services {
         let answer = stream::once(async move { services.serve_worker(caller, inbound, ended).await });
         Ok(Response::new(while_it_counts(answer.try_flatten().boxed(), standing)))
     }
+
+    async fn list_workers(
+        &self,
+        request: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let caller = self.principal(&request).await?;
+        let (after, size) = convert::parse_list(&caller.environment, request.get_ref()).map_err(of_error)?;
+        let page = self.core.list_workers(&caller, after.as_ref(), size).await.map_err(of_error)?;
+        Ok(Response::new(convert::print_page(&caller.environment, page)))
+    }
 }
 
 impl Services {

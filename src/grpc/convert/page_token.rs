@@ -8,6 +8,7 @@ use continuo_domain::session::{ListPosition, PageFrom as SessionsFrom};
 use continuo_domain::waitpoint::Waitpoint;
 use continuo_domain::{EnvironmentId, Error, Result, RunId, SessionId, Timestamp, Violation, WaitpointId};
 use continuo_ports::run_store::{Page, PageFrom};
+use continuo_ports::worker_store::WorkerPosition;
 
 const VERSION: char = '2';
 /// Hex digits of the checksum.
@@ -19,6 +20,7 @@ const NEWER_RUNS: char = 'R';
 const OLDER_WAITPOINTS: char = 'w';
 const NEWER_WAITPOINTS: char = 'W';
 const CHANNELS: char = 'c';
+const OLDER_WORKERS: char = 'k';
 
 /// Where older sessions go on.
 pub(crate) fn older_sessions(environment: &EnvironmentId, position: &ListPosition) -> String {
@@ -40,6 +42,11 @@ pub(crate) fn runs(environment: &EnvironmentId, page: &Page<Run>) -> (String, St
 pub(crate) fn waitpoints(environment: &EnvironmentId, page: &Page<Waitpoint>) -> (String, String) {
     let ids = |waitpoint: Option<&Waitpoint>| waitpoint.map(|waitpoint| waitpoint.id.as_str().to_owned());
     sides(page, ids, |is_older, id| seal(environment, if is_older { OLDER_WAITPOINTS } else { NEWER_WAITPOINTS }, id))
+}
+
+/// Where older workers go on.
+pub(crate) fn older_workers(environment: &EnvironmentId, position: &WorkerPosition) -> String {
+    seal(environment, OLDER_WORKERS, &format!("{}.{}", position.connected_at.0, position.id))
 }
 
 fn sides<T>(
@@ -88,6 +95,17 @@ pub(crate) fn parse_runs(environment: &EnvironmentId, token: &str) -> Result<Pag
 /// Reads a token of a list of waitpoints.
 pub(crate) fn parse_waitpoints(environment: &EnvironmentId, token: &str) -> Result<PageFrom<WaitpointId>> {
     parse_ids(environment, token, [OLDER_WAITPOINTS, NEWER_WAITPOINTS], WaitpointId::parse)
+}
+
+/// Reads a token of a list of workers. None is the newest page.
+pub(crate) fn parse_workers(environment: &EnvironmentId, token: &str) -> Result<Option<WorkerPosition>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let (OLDER_WORKERS, text) = open(environment, token)? else { return Err(bad()) };
+    let (ms, id) = text.split_once('.').ok_or_else(bad)?;
+    let connected_at = Timestamp(ms.parse().map_err(|_| bad())?);
+    Ok(Some(WorkerPosition { connected_at, id: id.to_owned() }))
 }
 
 fn parse_ids<Id>(
@@ -180,10 +198,17 @@ mod tests {
         }
 
         #[test]
+        fn a_worker_may_be_called_anything(ms: i64, id in ".{1,128}") {
+            let at = WorkerPosition { connected_at: Timestamp(ms), id };
+            prop_assert_eq!(parse_workers(&here(), &older_workers(&here(), &at)).unwrap(), Some(at));
+        }
+
+        #[test]
         fn anything_else_is_refused(garbage in ".+") {
             let (sessions, runs) = (parse_sessions(&here(), &garbage).err(), parse_runs(&here(), &garbage).err());
+            let (waitpoints, workers) = (parse_waitpoints(&here(), &garbage).err(), parse_workers(&here(), &garbage).err());
             let channels = parse_channels(&here(), &garbage).err();
-            for outcome in [sessions, runs, channels, parse_waitpoints(&here(), &garbage).err()] {
+            for outcome in [sessions, runs, waitpoints, workers, channels] {
                 prop_assert!(outcome.unwrap().to_string().starts_with("page_token: "));
             }
         }
@@ -225,6 +250,7 @@ mod tests {
         let channel = channels(&here(), &ChannelKey::parse("session_a/in").unwrap());
         assert!(parse_runs(&here(), &channel).is_err());
         assert!(parse_channels(&EnvironmentId::from_body("there"), &channel).is_err());
+        assert!(parse_workers(&here(), &run).is_err());
         assert!(parse_runs(&EnvironmentId::from_body("there"), &run).is_err());
         assert_eq!(parse_sessions(&here(), "").unwrap(), SessionsFrom::Start);
         assert_eq!(parse_runs(&here(), "").unwrap(), PageFrom::Start);

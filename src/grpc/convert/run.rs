@@ -8,7 +8,7 @@ use continuo_domain::run::{ATTEMPTS_DEFAULT, Debounce, KeyScope, MetadataOperati
 use continuo_domain::run::{NewRun, Run, RunError, RunStatus, UserKey};
 use continuo_domain::session::{Json, MACHINES, SessionRef};
 use continuo_domain::{EnvironmentId, Result, RunId, Timestamp, Violation};
-use continuo_ports::run_store::{PageFrom, RunFilter};
+use continuo_ports::run_store::{PageFrom, QueueCounts, RunFilter};
 use continuo_proto::v1;
 use continuo_usecases::TriggeredBy;
 
@@ -275,6 +275,20 @@ pub(crate) fn print_in_list(run: &Run, now: Timestamp) -> v1::Run {
         debounce: run.spec.debounce.as_ref().map(print_debounce),
         max_attempts: run.spec.max_attempts,
         max_duration_s: run.spec.max_duration_s,
+    }
+}
+
+/// Prints a queue.
+pub(crate) fn print_queue(queue: QueueCounts) -> v1::Queue {
+    v1::Queue {
+        name: queue.name,
+        pending: queue.pending,
+        delayed: queue.delayed,
+        dequeued: queue.dequeued,
+        executing: queue.executing,
+        retrying: queue.retrying,
+        waiting: queue.waiting,
+        oldest_pending_at: queue.oldest_pending_at.map(time::print),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What workers say and hear.
 
-use super::{named, or_json_type, run, session, waitpoint};
+use super::{list_size, named, or_json_type, page_token, run, session, time, waitpoint};
+use continuo_domain::error::Violations;
 use continuo_domain::run::RunStatus;
-use continuo_domain::{Result, RunId, Timestamp, Violation};
+use continuo_domain::{EnvironmentId, Result, RunId, Timestamp, Violation};
+use continuo_ports::worker_store::{ListedWorker, WorkerPage, WorkerPosition};
 use continuo_proto::v1;
 use continuo_proto::v1::work_request::Message as In;
 use continuo_proto::v1::work_response::Message as Out;
-use continuo_usecases::{Assigned, LeaseRef, RunTokens, WorkerEvent, WorkerHello, WorkerMessage};
+use continuo_usecases::{Assigned, LeaseRef, RunTokens, WORKERS_PAGE_MAX, WorkerEvent, WorkerHello, WorkerMessage};
 
 /// Reads the first message.
 pub(crate) fn parse_hello(wire: v1::WorkRequest) -> Result<WorkerHello> {
@@ -16,6 +18,7 @@ pub(crate) fn parse_hello(wire: v1::WorkRequest) -> Result<WorkerHello> {
     Ok(WorkerHello {
         held_leases: parse_leases("hello.held_leases", hello.held_leases)?,
         worker_id: hello.worker_id,
+        version: hello.version,
         task_identifiers: hello.task_identifiers,
         capacity: hello.capacity,
     })
@@ -97,5 +100,44 @@ fn print_assigned(assigned: Assigned, now: Timestamp) -> v1::Assignment {
         lease_ms,
         in_seq_num: read_seq_num.max(run.read_seq_num),
         run: Some(run::print(run, now)),
+    }
+}
+
+/// Reads a list of workers: where it goes on, and how long it may be.
+pub(crate) fn parse_list(
+    environment: &EnvironmentId,
+    wire: &v1::ListWorkersRequest,
+) -> Result<(Option<WorkerPosition>, u32)> {
+    let mut found = Violations::new();
+    let size = found.take(list_size("page_size", wire.page_size, WORKERS_PAGE_MAX))?;
+    let after = found.take(page_token::parse_workers(environment, &wire.page_token))?.flatten();
+    found.finish()?;
+    Ok((after, size.unwrap_or_default()))
+}
+
+/// Prints a page of workers.
+pub(crate) fn print_page(environment: &EnvironmentId, page: WorkerPage) -> v1::ListWorkersResponse {
+    let last = page.workers.last().filter(|_| page.has_older);
+    let next = last.map(|ListedWorker { worker, .. }| {
+        let position = WorkerPosition { connected_at: worker.connected_at, id: worker.id.clone() };
+        page_token::older_workers(environment, &position)
+    });
+    v1::ListWorkersResponse {
+        next_page_token: next.unwrap_or_default(),
+        workers: page.workers.into_iter().map(print_listed).collect(),
+    }
+}
+
+fn print_listed(listed: ListedWorker) -> v1::Worker {
+    let ListedWorker { worker, held_leases } = listed;
+    v1::Worker {
+        worker_id: worker.id,
+        version: worker.version,
+        task_identifiers: worker.task_identifiers,
+        capacity: worker.capacity,
+        held_leases,
+        is_draining: worker.is_draining,
+        connected_at: Some(time::print(worker.connected_at)),
+        seen_at: Some(time::print(worker.seen_at)),
     }
 }

@@ -50,6 +50,7 @@ impl Node {
             sessions: sql.clone(),
             index: sql.clone(),
             runs: sql.clone(),
+            workers: sql.clone(),
             channels: Arc::new(EmbeddedLog::open(options).unwrap()),
             blobs: Arc::new(BlobFiles::open(dir.path().join("blobs")).unwrap()),
             registry: Arc::new(InProcessRegistry::new(clock.clone())),

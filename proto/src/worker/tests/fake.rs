@@ -139,6 +139,10 @@ impl WorkerService for Services {
         let _ = self.work_seen.send(WorkStream { hello, up, down }).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
+
+    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 #[tonic::async_trait]
