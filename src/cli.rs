@@ -11,6 +11,7 @@ mod keys;
 mod migrate;
 mod moving;
 mod output;
+mod queues;
 mod replication;
 mod server;
 mod sessions;
@@ -18,6 +19,7 @@ mod sessions;
 mod tests;
 mod tokens;
 mod trust;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -58,6 +60,10 @@ enum Command {
     /// Create, list, read, write and close sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// The workers that are connected, to whichever replica, newest first.
+    Workers(workers::WorkersArgs),
+    /// The queues with runs that are not over, those with the most pending runs first.
+    Queues(queues::QueuesArgs),
     /// Environments and their keys; needs the admin key.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -103,6 +109,8 @@ async fn execute(command: Command, output: Output) -> anyhow::Result<()> {
         Command::Replication(command) => replication::execute(command, output).await,
         Command::Move(args) => moving::execute(args, output).await,
         Command::Sessions(command) => sessions::execute(command, output).await,
+        Command::Workers(args) => workers::execute(args, output).await,
+        Command::Queues(args) => queues::execute(args, output).await,
         Command::Keys(command) => keys::execute(command, output).await,
         Command::Tokens(command) => tokens::execute(command, output).await,
     }

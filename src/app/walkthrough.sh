@@ -11,6 +11,9 @@ $CONTINUO sessions end-and-continue chat-1
 $CONTINUO sessions runs chat-1
 # What was written to which of its channels.
 $CONTINUO sessions channels chat-1
+# Who is connected to execute runs, and what waits in which queue, since when.
+$CONTINUO workers
+$CONTINUO queues
 # Close it, and see it in the list.
 $CONTINUO sessions close chat-1 --reason "done"
 $CONTINUO sessions list

@@ -10,6 +10,7 @@ use continuo_proto::v1::channel_service_client::ChannelServiceClient;
 use continuo_proto::v1::run_service_client::RunServiceClient;
 use continuo_proto::v1::session_service_client::SessionServiceClient;
 use continuo_proto::v1::token_service_client::TokenServiceClient;
+use continuo_proto::v1::worker_service_client::WorkerServiceClient;
 use continuo_proto::with_tls;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -148,6 +149,10 @@ impl Client {
 
     pub(super) fn runs(&self) -> RunServiceClient<Authorized> {
         RunServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(super) fn workers(&self) -> WorkerServiceClient<Authorized> {
+        WorkerServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub(super) fn tokens(&self) -> TokenServiceClient<Authorized> {

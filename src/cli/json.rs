@@ -1,6 +1,8 @@
 //! Resources as JSON, for `--json`: the fields of the proto under their names.
 
-use continuo_proto::v1::{ApiKey, ChannelSummary, Environment, Record, Run, Session, SessionRun, SessionStatus};
+use continuo_proto::v1::{
+    ApiKey, ChannelSummary, Environment, Queue, Record, Run, Session, SessionRun, SessionStatus, Worker,
+};
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -61,6 +63,32 @@ pub(super) fn channel(channel: &ChannelSummary) -> Value {
         "tail": {"seq_num": tail.seq_num, "timestamp_ms": tail.timestamp_ms},
         "earliest_seq_num": channel.earliest_seq_num,
     })
+}
+
+pub(super) fn worker(worker: &Worker) -> Value {
+    compact(json!({
+        "worker_id": worker.worker_id,
+        "version": worker.version,
+        "task_identifiers": worker.task_identifiers,
+        "capacity": worker.capacity,
+        "held_leases": worker.held_leases,
+        "is_draining": worker.is_draining,
+        "connected_at": time(worker.connected_at),
+        "seen_at": time(worker.seen_at),
+    }))
+}
+
+pub(super) fn queue(queue: &Queue) -> Value {
+    compact(json!({
+        "name": queue.name,
+        "pending": queue.pending,
+        "delayed": queue.delayed,
+        "dequeued": queue.dequeued,
+        "executing": queue.executing,
+        "retrying": queue.retrying,
+        "waiting": queue.waiting,
+        "oldest_pending_at": time(queue.oldest_pending_at),
+    }))
 }
 
 pub(super) fn record(record: &Record) -> Value {

@@ -34,3 +34,4 @@ mod streams;
 mod support;
 mod tls;
 mod waits;
+mod who_works;

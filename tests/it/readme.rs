@@ -71,6 +71,7 @@ async fn the_walk_through_of_the_readme_is_the_one_dev_prints_and_it_works() {
     assert!(said.contains("You said: “Hello, who is there?”"), "{said}");
     assert!(said.contains("You said: “Are you still there?”"), "{said}");
     assert!(said.contains("CANCELED") && said.contains("continuation") && said.contains("hands over"), "{said}");
+    assert!(said.contains("taking runs") && said.contains("task/demo-agent"), "{said}");
     assert!(said.contains("CLOSED"), "{said}");
     dev.server.kill().await.unwrap();
 }
@@ -87,7 +88,9 @@ async fn the_rest_commands_of_the_readme_work() {
 
 #[tokio::test]
 async fn every_command_has_a_manual() {
-    for command in ["", "dev", "serve", "gateway", "config", "sessions", "sessions send", "keys", "tokens"] {
+    for command in
+        ["", "dev", "serve", "gateway", "config", "sessions", "sessions send", "workers", "queues", "keys", "tokens"]
+    {
         let arguments = command.split_whitespace().chain(["--help"]);
         let help = Command::new(env!("CARGO_BIN_EXE_continuo")).args(arguments).output().await.unwrap();
         assert!(help.status.success() && help.stdout.len() > 200, "{command}");
