@@ -231,14 +231,17 @@ impl Run {
             return Ok(Done::Nothing);
         }
         self.check(holder)?;
-        if self.status != RunStatus::Executing {
-            return Err(self.not_ready());
-        }
+        let done = match (self.status, holder) {
+            (RunStatus::Executing, _) => Done::Changed,
+            // It began: the word of it is still on its way, on another stream than this.
+            (RunStatus::Dequeued, Holder::Lease(_)) => self.start(holder, now)?,
+            _ => return Err(self.not_ready()),
+        };
         self.leave_execution(now);
         self.status = RunStatus::WaitingToResume;
         self.waiting_on = Some(waitpoint);
         self.available_at = None;
-        Ok(Done::Changed)
+        Ok(done)
     }
 
     fn resume(&mut self, waitpoint: &WaitpointId, now: Timestamp) -> Result<Done> {

@@ -62,6 +62,24 @@ fn a_suspended_run_holds_no_lease_and_resumes_once() {
 }
 
 #[test]
+fn a_run_that_is_suspended_before_its_start_was_heard_of_has_begun() {
+    let mut run = run(|_| {});
+    let holder = dequeue(&mut run);
+    let suspend = RunCommand::Suspend { holder: Holder::Owner, waitpoint: WaitpointId::from_body("w") };
+    assert!(
+        matches!(run.apply(suspend, after(1)), Err(Error::RunNotReady { .. })),
+        "only its worker knows that it began"
+    );
+    let suspend = RunCommand::Suspend { holder, waitpoint: WaitpointId::from_body("w") };
+    let change = run.apply(suspend, after(1)).unwrap();
+    assert_eq!(change.attempt, Some(AttemptChange::Started { number: 1, worker: "w".into() }));
+    assert_eq!((run.status, run.attempt_number, run.lease.clone()), (RunStatus::WaitingToResume, 1, None));
+    let suspended = run.clone();
+    assert!(matches!(run.apply(RunCommand::Start(holder), after(2)), Err(Error::StaleSnapshot { .. })));
+    assert_eq!(run, suspended, "what comes late changes nothing");
+}
+
+#[test]
 fn a_lost_worker_crashes_or_retries_with_backoff() {
     let (mut once, holder) = executing(|_| {});
     let Holder::Lease(number) = holder else { unreachable!() };

@@ -8,7 +8,7 @@ use continuo_domain::waitpoint::Completion;
 use continuo_domain::{Error, WaitpointId};
 use continuo_ports::Clock;
 use continuo_ports::run_store::{PageFrom, WaitpointFilter};
-use continuo_usecases::{NewManualWaitpoint, WaitForDuration, WaitOnChannel, WorkerMessage};
+use continuo_usecases::{NewManualWaitpoint, RevokeReason, WaitForDuration, WaitOnChannel, WorkerMessage};
 use std::sync::Arc;
 
 async fn manual(world: &World) -> WaitpointId {
@@ -42,6 +42,24 @@ async fn a_suspended_run_holds_no_capacity_and_goes_on_with_what_it_waited_for()
     let resumed = world.run(&run).await;
     assert_eq!(resumed.status, RunStatus::Executing);
     assert!(resumed.lease.unwrap().number > first.lease.number, "a new lease");
+}
+
+#[tokio::test]
+async fn a_run_may_suspend_before_the_server_has_read_that_it_started() {
+    let world = World::new().await;
+    world.create("a").await;
+    let mut worker = world.worker(1).await;
+    let first = worker.assigned().await;
+    let caller = world.core.authenticate(&first.tokens.run_token).await.unwrap();
+    let waitpoint = manual(&world).await;
+    let run = first.lease.run.clone();
+    let suspended = world.core.suspend(&caller, &run, &waitpoint, None).await.unwrap();
+    assert_eq!((suspended.status, suspended.attempt_number), (RunStatus::WaitingToResume, 1));
+    worker.send(WorkerMessage::Started(first.lease.clone()));
+    assert_eq!(worker.revoked().await, (first.lease.clone(), RevokeReason::Suspended));
+    complete(&world, &waitpoint, "42").await;
+    let resumed = worker.assigned().await;
+    assert_eq!((&resumed.lease.run, resumed.assignment.run.attempt_number), (&run, 1), "the attempt goes on");
 }
 
 #[tokio::test]
