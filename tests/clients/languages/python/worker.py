@@ -3,7 +3,8 @@
     python worker.py my-task
 
 With nothing to do for a second, a run waits without holding a place. `/hand-over` makes it hand the session to a new run, as
-for an upgrade; `/close` makes it close the session.
+for an upgrade; `/close` makes it close the session. When the network breaks or the server restarts, the worker comes back
+under its name, and asks again for what was left open, as long as the run's lease is held.
 """
 
 import collections
@@ -20,140 +21,225 @@ from continuo.v1 import channel_pb2, channel_service_pb2, channel_service_pb2_gr
 from continuo.v1 import run_service_pb2, run_service_pb2_grpc, session_pb2
 from continuo.v1 import session_service_pb2, session_service_pb2_grpc
 from continuo.v1 import worker_service_pb2, worker_service_pb2_grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 KEY = os.environ["CONTINUO_SECRET_KEY"]
 IDLE_MS = 1000
+PAUSE_S = 0.1
+# With these there is no point in coming back with the same key and task.
+FINAL = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+# Pings find out that a connection is dead, and a server that was away is tried again before the leases end.
+OPTIONS = [("grpc.keepalive_time_ms", 10_000), ("grpc.max_reconnect_backoff_ms", 1_000)]
 
 
 def report(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
+    # One write, so that no two threads share a line.
+    print(json.dumps({"event": event, **fields}) + "\n", end="", flush=True)
 
 
 def bearer(token):
     return [("authorization", f"Bearer {token}")]
 
 
+def error_info(error):
+    """The reason that the server gave; without one it was the network."""
+    status = rpc_status.from_call(error)
+    info = error_details_pb2.ErrorInfo()
+    return next((info for detail in (status.details if status else ()) if detail.Unpack(info)), None)
+
+
+def may_retry(error):
+    return error.code() is grpc.StatusCode.UNAVAILABLE or error_info(error) is None
+
+
+class Held:
+    """A lease of a run, from its assignment until the server revokes it; it does so too when it knows of the run's end."""
+
+    def __init__(self, assignment):
+        self.assignment, self.token = assignment, assignment.run_token
+        self.lease = worker_service_pb2.LeaseRef(run_id=assignment.run.id, lease=assignment.lease)
+        self.name = name_of(self.lease)
+        self.said = {}  # the newest report
+        self.is_over = False
+
+    def ask(self, method, request, token=None):
+        """A call with the newest token of the run, if no other is given."""
+        return self.persist(lambda: method(request, metadata=bearer(token or self.token)))
+
+    def persist(self, call):
+        """Repeats what a broken network leaves open, until it is answered or the lease is over."""
+        while not self.is_over:
+            try:
+                return call()
+            except grpc.RpcError as error:
+                if not may_retry(error):
+                    raise
+                time.sleep(PAUSE_S)
+        raise RuntimeError("the lease is over")
+
+
 class Worker:
-    def __init__(self, channel):
+    def __init__(self, channel, task):
         self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
         self.channels = channel_service_pb2_grpc.ChannelServiceStub(channel)
         self.runs = run_service_pb2_grpc.RunServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
-        self.outgoing = queue.SimpleQueue()
-        self.tokens = {}  # by (run, lease), of the leases that are held
+        self.hello = {"worker_id": str(uuid.uuid4()), "task_identifiers": [task], "capacity": 10}
+        self.outgoing = None
+        self.held = {}  # by name
+        self.lock = threading.Lock()  # of what is said: nothing falls between two connections
+
+    def work(self):
+        while True:
+            try:
+                for message in self.connect():
+                    self.take(message)
+            except grpc.RpcError as error:
+                if error.code().name in FINAL:
+                    raise
+                report("lost", code=error.code().value[0])
+            self.outgoing.put(None)
+            time.sleep(PAUSE_S)
+
+    def connect(self):
+        """Says what is still held: the server renews the leases that live on, and revokes the others."""
+        with self.lock:
+            self.outgoing = queue.SimpleQueue()
+            held = list(self.held.values())
+            self.send(hello=worker_service_pb2.WorkerHello(**self.hello, held_leases=[one.lease for one in held]))
+            for one in held:
+                if one.said:
+                    self.send(**one.said)
+        return self.workers.Work(iter(self.outgoing.get, None), metadata=bearer(KEY))
 
     def send(self, **message):
         self.outgoing.put(worker_service_pb2.WorkRequest(**message))
 
-    def work(self, task):
-        self.send(hello=worker_service_pb2.WorkerHello(worker_id=str(uuid.uuid4()), task_identifiers=[task], capacity=10))
-        for message in self.workers.Work(iter(self.outgoing.get, None), metadata=bearer(KEY)):
-            match message.WhichOneof("message"):
-                case "welcome":
-                    threading.Thread(target=self.beat, args=[message.welcome.heartbeat_ms / 1000], daemon=True).start()
-                case "assignment":
-                    threading.Thread(target=self.serve, args=[message.assignment], daemon=True).start()
-                case "renewed":
-                    for renewed in message.renewed.leases:
-                        self.tokens[renewed.lease.run_id, renewed.lease.lease] = renewed.run_token
-                case "revoked":
-                    self.tokens.pop((message.revoked.lease.run_id, message.revoked.lease.lease), None)
+    def tell(self, held, **message):
+        with self.lock:
+            held.said = message
+            self.send(**message)
 
-    def beat(self, seconds):
-        while True:
+    def take(self, message):
+        match message.WhichOneof("message"):
+            case "welcome":
+                beat = [self.outgoing, message.welcome.heartbeat_ms / 1000]
+                threading.Thread(target=self.beat, args=beat, daemon=True).start()
+            case "assignment":
+                held = Held(message.assignment)
+                self.held[held.name] = held
+                threading.Thread(target=self.serve, args=[held], daemon=True).start()
+            case "renewed":
+                for renewed in message.renewed.leases:
+                    if held := self.held.get(name_of(renewed.lease)):
+                        held.token = renewed.run_token
+            case "revoked":
+                if held := self.held.pop(name_of(message.revoked.lease), None):
+                    held.is_over = True
+
+    def beat(self, outgoing, seconds):
+        while outgoing is self.outgoing:
+            leases = [held.lease for held in list(self.held.values())]
+            outgoing.put(worker_service_pb2.WorkRequest(heartbeat=worker_service_pb2.WorkerHeartbeat(leases=leases)))
             time.sleep(seconds)
-            leases = [worker_service_pb2.LeaseRef(run_id=run, lease=lease) for run, lease in list(self.tokens)]
-            self.send(heartbeat=worker_service_pb2.WorkerHeartbeat(leases=leases))
 
-    def serve(self, assignment):
+    def serve(self, held):
         """One lease of a run, from its assignment to its end."""
-        held = assignment.run.id, assignment.lease
-        lease = worker_service_pb2.LeaseRef(run_id=assignment.run.id, lease=assignment.lease)
-        self.tokens[held] = assignment.run_token
-        if assignment.HasField("resumed_by"):
-            report("resumed", run=assignment.run.id)
-        else:
-            report("took", run=assignment.run.id, continuation=json.loads(assignment.run.payload).get("continuation", False))
-            self.send(started=worker_service_pb2.AttemptStarted(lease=lease))
+        run, lease = held.assignment.run, held.lease
         try:
-            output = self.converse(assignment)
-            if output is None:
-                self.send(suspended=worker_service_pb2.AttemptSuspended(lease=lease))
+            if held.assignment.HasField("resumed_by"):
+                report("resumed", run=run.id)
             else:
-                self.send(completed=worker_service_pb2.AttemptCompleted(lease=lease, output=json.dumps(output)))
-        except grpc.RpcError as error:
-            reason = session_pb2.RunError(name=error.code().name, message=error.details())
-            self.send(failed=worker_service_pb2.AttemptFailed(lease=lease, error=reason))
-        finally:
-            self.tokens.pop(held, None)
+                report("took", run=run.id, continuation=json.loads(run.payload).get("continuation", False))
+                self.tell(held, started=worker_service_pb2.AttemptStarted(lease=lease))
+            output = self.converse(held)
+            if output is None:
+                self.tell(held, suspended=worker_service_pb2.AttemptSuspended(lease=lease))
+            else:
+                self.tell(held, completed=worker_service_pb2.AttemptCompleted(lease=lease, output=json.dumps(output)))
+        except Exception as error:
+            report("failed", run=run.id, error=str(error))
+            reason = session_pb2.RunError(name=type(error).__name__, message=str(error))
+            self.tell(held, failed=worker_service_pb2.AttemptFailed(lease=lease, error=reason))
 
-    def converse(self, assignment):
+    def converse(self, held):
         """Answers until the run is over; its output, or nothing where it was suspended."""
-        run, session, next_seq_num = assignment.run.id, assignment.session.id, assignment.in_seq_num
-        with Attachment(self.channels, session, next_seq_num, assignment.run_token) as attachment:
+        run, session, next_seq_num = held.lease.run_id, held.assignment.session.id, held.assignment.in_seq_num
+        attachment = Attachment(self.channels, held)
+        try:
             while True:
                 record = attachment.next()
                 if record is None:
-                    if self.is_suspended(assignment, next_seq_num):
+                    if self.is_suspended(held, next_seq_num):
                         report("suspended", run=run)
                         return None
                     continue
                 next_seq_num = record.seq_num + 1
-                attachment.send(read_seq_num=next_seq_num)
                 for word in record.body.split():
                     attachment.append(channel_pb2.NewRecord(body=word))
                 attachment.append(turn_complete(record.seq_num))
                 attachment.flush()
                 if record.body == b"/hand-over":
                     request = session_service_pb2.EndAndContinueRequest(session=session, calling_run_id=run, reason="upgrade")
-                    swapped = self.sessions.EndAndContinue(request, metadata=self.as_run(assignment))
+                    swapped = held.ask(self.sessions.EndAndContinue, request)
                     report("handed over", run=run, next=swapped.run_id)
                     return "handed over"
                 if record.body == b"/close":
                     request = session_service_pb2.CloseSessionRequest(session=session, reason="said so", calling_run_id=run)
-                    self.sessions.CloseSession(request, metadata=bearer(KEY))
+                    held.ask(self.sessions.CloseSession, request, token=KEY)
                     report("closed", run=run)
                     return "closed"
+        finally:
+            attachment.leave()
 
-    def is_suspended(self, assignment, next_seq_num):
+    def is_suspended(self, held, next_seq_num):
         """Gives the place back until there is input; false if there is some already."""
-        wait = run_service_pb2.WaitOnChannelRequest(
-            run_id=assignment.run.id, session=assignment.session.id, direction=channel_pb2.DIRECTION_IN
-        )
+        run, session = held.lease.run_id, held.assignment.session.id
+        wait = run_service_pb2.WaitOnChannelRequest(run_id=run, session=session, direction=channel_pb2.DIRECTION_IN)
         if next_seq_num > 0:
             wait.last_seq_num = next_seq_num - 1
-        waitpoint = self.runs.WaitOnChannel(wait, metadata=self.as_run(assignment)).waitpoint
+        # A repeat after a lost answer finds the same waitpoint.
+        wait.idempotency_key = f"{held.name}.{next_seq_num}"
+        waitpoint = held.ask(self.runs.WaitOnChannel, wait).waitpoint
         if waitpoint.HasField("completed_at"):
             return False
-        suspend = run_service_pb2.SuspendOnWaitpointRequest(
-            run_id=assignment.run.id, waitpoint_id=waitpoint.id, lease=assignment.lease
-        )
-        self.runs.SuspendOnWaitpoint(suspend, metadata=self.as_run(assignment))
+        suspend = run_service_pb2.SuspendOnWaitpointRequest(run_id=run, waitpoint_id=waitpoint.id, lease=held.lease.lease)
+        held.ask(self.runs.SuspendOnWaitpoint, suspend)
         return True
-
-    def as_run(self, assignment):
-        return bearer(self.tokens.get((assignment.run.id, assignment.lease), assignment.run_token))
 
 
 class Attachment:
-    """The run's side of its session: what it appends goes to `.out`, and it reads `.in`."""
+    """The run's side of its session: what it appends goes to `.out`, and it reads `.in`. After a break it reads on where it was,
+    and appends again what was not acknowledged, under the same part ids, so that it counts once."""
 
-    def __init__(self, channels, session, next_seq_num, token):
-        self.outgoing, self.inbox, self.pending = queue.SimpleQueue(), collections.deque(), 0
-        start = channel_pb2.ReadStart(seq_num=next_seq_num)
+    def __init__(self, channels, held):
+        self.channels, self.held = channels, held
+        self.next_seq_num, self.inbox = held.assignment.in_seq_num, collections.deque()
+        self.parts, self.unacknowledged = 0, collections.deque()
+        self.outgoing, self.stream = queue.SimpleQueue(), None
+
+    def attach(self):
+        self.outgoing = queue.SimpleQueue()
+        start = channel_pb2.ReadStart(seq_num=self.next_seq_num)
+        session = self.held.assignment.session.id
         self.send(open=channel_service_pb2.AttachOpen(session=session, start=start, heartbeat_ms=IDLE_MS))
-        self.stream = channels.Attach(iter(self.outgoing.get, None), metadata=bearer(token))
+        for append in self.unacknowledged:
+            self.send(append=append)
+        self.stream = self.channels.Attach(iter(self.outgoing.get, None), metadata=bearer(self.held.token))
 
     def send(self, **message):
         self.outgoing.put(channel_service_pb2.AttachRequest(**message))
 
     def append(self, record):
-        self.pending += 1
-        self.send(append=channel_service_pb2.ChannelAppend(records=[record]))
+        self.parts += 1
+        append = channel_service_pb2.ChannelAppend(records=[record], part_id=f"{self.held.name}.{self.parts}")
+        self.unacknowledged.append(append)
+        self.send(append=append)
 
     def flush(self):
         """Until everything appended is durable."""
-        while self.pending:
+        while self.unacknowledged:
             self.take()
 
     def next(self):
@@ -164,25 +250,47 @@ class Attachment:
         return self.inbox.popleft()
 
     def take(self):
-        message = next(self.stream)
-        self.pending -= message.HasField("ack")
-        # A record with one header without a name is a command of the log itself.
-        self.inbox.extend(r for r in message.batch.records if not (len(r.headers) == 1 and r.headers[0].name == b""))
+        message = self.held.persist(self.receive)
+        if message.HasField("ack"):
+            self.unacknowledged.popleft()
+        for record in message.batch.records:
+            self.next_seq_num = record.seq_num + 1
+            # A record with one header without a name is a command of the log itself.
+            if not (len(record.headers) == 1 and record.headers[0].name == b""):
+                self.inbox.append(record)
         return message
 
-    def __enter__(self):
-        return self
+    def receive(self):
+        if self.stream is None:
+            self.attach()
+        try:
+            return next(self.stream)
+        except grpc.RpcError:
+            self.leave()
+            raise
 
-    def __exit__(self, *_):
+    def leave(self):
         self.outgoing.put(None)
-        self.stream.cancel()
+        if self.stream is not None:
+            self.stream.cancel()
+            self.stream = None
+
+
+def name_of(lease):
+    return f"{lease.run_id}.{lease.lease}"
 
 
 def turn_complete(in_seq_num):
+    """The end of a turn. It also tells the server how far `.in` was read, so that nothing is answered twice."""
     pairs = {b"trigger-control": b"turn-complete", b"session-in-event-id": b"%d" % in_seq_num}
     return channel_pb2.NewRecord(headers=[channel_pb2.Header(name=name, value=value) for name, value in pairs.items()])
 
 
 if __name__ == "__main__":
-    with grpc.insecure_channel(os.environ["CONTINUO_URL"].removeprefix("http://")) as channel:
-        Worker(channel).work(sys.argv[1])
+    try:
+        with grpc.insecure_channel(os.environ["CONTINUO_URL"].removeprefix("http://"), OPTIONS) as channel:
+            Worker(channel, sys.argv[1]).work()
+    except grpc.RpcError as error:
+        info = error_info(error)
+        report("refused", code=error.code().value[0], reason=info and info.reason, metadata=dict(info.metadata) if info else {})
+        sys.exit(1)

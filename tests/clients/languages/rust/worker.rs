@@ -3,18 +3,20 @@
 //!     worker my-task
 //!
 //! With nothing to do a run waits without holding a place. `/hand-over` makes it hand the session to a new run, as for an
-//! upgrade; `/close` makes it close the session. The worker loop of the crate keeps the leases and repeats what a broken network
-//! leaves open.
+//! upgrade; `/close` makes it close the session. The worker loop of the crate keeps the leases, comes back when the network
+//! breaks or the server restarts, and asks again for what was left open.
 
 use std::env;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use continuo_proto::v1::session_service_client::SessionServiceClient;
 use continuo_proto::v1::{CloseSessionRequest, NewRecord};
-use continuo_proto::worker::{Outcome, ReadEvent, RunContext, TaskError, Worker};
+use continuo_proto::worker::{Outcome, ReadEvent, RunContext, TaskError, Worker, WorkerError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
+use tonic_types::StatusExt;
 
 fn report(event: &str, mut fields: Value) {
     fields["event"] = event.into();
@@ -76,10 +78,14 @@ async fn close(ctx: &RunContext) -> Result<(), TaskError> {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let task = env::args().nth(1).context("worker <task>")?;
     let worker =
         Worker::builder(env::var("CONTINUO_URL")?, env::var("CONTINUO_SECRET_KEY")?).capacity(10).task(task, echo);
-    worker.run(CancellationToken::new()).await?;
-    Ok(())
+    let Err(error) = worker.run(CancellationToken::new()).await else { return Ok(ExitCode::SUCCESS) };
+    let WorkerError::Refused(status) = error else { return Err(error.into()) };
+    let info = status.get_details_error_info();
+    let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
+    report("refused", json!({ "code": status.code() as i32, "reason": reason, "metadata": metadata }));
+    Ok(ExitCode::FAILURE)
 }
