@@ -5,6 +5,7 @@ import os
 import queue
 import subprocess
 import threading
+import time
 from collections import deque
 
 WAIT_S_MAX = 60
@@ -88,3 +89,10 @@ class Program:
             if isinstance(event, dict) and "event" in event:
                 self._arriving.put(event)
         self._arriving.put(ENDED)
+
+
+def poll(is_there, what: str) -> None:
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not is_there():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)

@@ -28,13 +28,11 @@ def main(*names: str) -> int:
         print(f"no such language: {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in LANGUAGES)}")
         return 2
     wanted = [language for language in LANGUAGES if not names or language.name.lower() in map(str.lower, names)]
-    # So often that every run renews its lease while it is awake, and goes on with a new token.
-    server = Server("serve", "--worker-heartbeat-ms=400").start()
-    try:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            rows = list(pool.map(lambda language: play(server, language), make_ready(wanted)))
-    finally:
-        server.remove()
+    # One for each language, which restarts it. So often that every run renews its lease while it is awake, and goes on with a
+    # new token.
+    servers = [Server("serve", "--worker-heartbeat-ms=400") for _ in wanted]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        rows = list(pool.map(play, servers, make_ready(wanted)))
     codes = [print_table(rows), check_docs()]
     if any(not language.has_worker for language in wanted):
         codes.append(subprocess.call([ROOT / "tests/clients/support/run-suites", PROGRAMS / "browser", "1"]))
@@ -58,7 +56,10 @@ def make_ready(languages: list[Language]) -> list[Language]:
 
 
 def play(server: Server, language: Language) -> Row:
-    row = Scenario(server, language).run()
+    try:
+        row = Scenario(server.start(), language).run()
+    finally:
+        server.remove()
     for name, trouble in row.cells.items():
         if trouble is not True:
             print(f"\n{language.name}, {name}: {trouble}\n", flush=True)

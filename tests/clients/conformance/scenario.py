@@ -15,16 +15,18 @@ from support.stubs import session_pb2
 from support.stubs import session_service_pb2 as sessions
 
 from languages import Language
-from program import WAIT_S_MAX, Program
+from program import WAIT_S_MAX, Program, poll
 from proxy import Proxy
+from recovery import RECOVERY_STEPS, Recovery
 
 CHAT_STEPS = ("create", "attach", "stream", "cut", "resume", "once", "errors")
-WORKER_STEPS = ("take", "wait", "hand over", "close")
+WORKER_STEPS = ("take", "wait", "hand over", "close", *RECOVERY_STEPS, "refused")
 STEPS = CHAT_STEPS + WORKER_STEPS
 WORDS = [f"word-{number}-of-the-story" for number in range(40)]
 CUTS = (WORDS[12], WORDS[27])
 # Canonical codes of gRPC.
 NOT_AUTHENTICATED, INVALID, PRECONDITION = 16, 3, 9
+WRONG_KEY = "tr_dev_" + "A" * 24
 
 
 @dataclass
@@ -55,7 +57,8 @@ class Scenario:
         self._server = server
         self._language = language
         self._backend = Client(server.address, server.key)
-        self._proxy = Proxy(server.address)
+        # Of the chats, and of the worker.
+        self._proxy, self._wire = Proxy(server.address), Proxy(server.address)
         self._task = f"echo-{uuid.uuid4()}"
         self._name = f"chat-{uuid.uuid4()}"
         self._programs: list[Program] = []
@@ -63,20 +66,23 @@ class Scenario:
     def run(self) -> Row:
         began = time.monotonic()
         try:
-            self._play()
+            worker = self._worker()
+            self._play(worker)
+            if self._language.has_worker:
+                self._recover(worker)
         except Broken:
             pass
         finally:
             for program in self._programs:
                 program.stop()
             self._proxy.close()
+            self._wire.close()
             self._backend.close()
         self.row.seconds = time.monotonic() - began
         return self.row
 
-    def _play(self) -> None:
+    def _play(self, worker: Program) -> None:
         step = self.row.step
-        worker = self._worker()
         with step("create"):
             chat = self._chat()
             created = chat.until("created", cached=False)
@@ -149,25 +155,34 @@ class Scenario:
             assert (refused["code"], refused["reason"]) == (PRECONDITION, "SESSION_CLOSED"), refused
             assert refused["metadata"]["closed_reason"] == "said so", refused
             assert chat.end() == 1
-            self._assert_refused(NOT_AUTHENTICATED, "UNAUTHENTICATED", CONTINUO_SECRET_KEY="tr_dev_" + "A" * 24)
-            self._assert_refused(INVALID, "EXTERNAL_ID_RESERVED", name="session_of_mine")
+            self._assert_refused(self._chat(CONTINUO_SECRET_KEY=WRONG_KEY), NOT_AUTHENTICATED, "UNAUTHENTICATED")
+            self._assert_refused(self._chat(name="session_of_mine"), INVALID, "EXTERNAL_ID_RESERVED")
         with step("resume"):
             self._assert_exact(chat, session)
+
+    def _recover(self, worker: Program) -> None:
+        with self.row.step("refused"):
+            self._assert_refused(self._worker(CONTINUO_SECRET_KEY=WRONG_KEY), NOT_AUTHENTICATED, "UNAUTHENTICATED")
+        recovery = Recovery(self._server, self._wire, worker, self._task)
+        try:
+            recovery.play(self.row.step)
+        finally:
+            recovery.close()
 
     def _chat(self, name: str | None = None, **environment: str) -> Program:
         command = [*self._language.chat, name or self._name, self._task]
         return self._start(command, {"CONTINUO_URL": self._proxy.url, **environment})
 
-    def _worker(self) -> Program:
-        return self._start([*self._language.worker, self._task], {"CONTINUO_URL": self._server.url})
+    def _worker(self, **environment: str) -> Program:
+        return self._start([*self._language.worker, self._task], {"CONTINUO_URL": self._wire.url, **environment})
 
     def _start(self, command: list[str], environment: dict[str, str]) -> Program:
         own = {"CONTINUO_SECRET_KEY": self._server.key, **self._language.environment, **environment}
         self._programs.append(Program(command, own))
         return self._programs[-1]
 
-    def _assert_refused(self, code: int, reason: str, **change: str) -> None:
-        program = self._chat(**change)
+    @staticmethod
+    def _assert_refused(program: Program, code: int, reason: str) -> None:
         refused = program.until("refused")
         assert (refused["code"], refused["reason"]) == (code, reason), refused
         assert refused["metadata"]["side_effects"] == "none", refused
@@ -201,20 +216,13 @@ class Scenario:
         return [record.body.decode() for answer in answers for record in answer.records if not is_command(record)]
 
     def _await_input(self, text: str) -> None:
-        self._await(lambda: any(text in said for said in self._inputs()), f"{text} on .in")
+        poll(lambda: any(text in said for said in self._inputs()), f"{text} on .in")
 
     def _await_status(self, run_id: str, status: str) -> None:
         def looked_up() -> bool:
             return self._backend.runs.GetRun(runs.GetRunRequest(run_id=run_id)).run.status == status
 
-        self._await(looked_up, f"{run_id} to be {status}")
-
-    @staticmethod
-    def _await(is_there, what: str) -> None:
-        deadline = time.monotonic() + WAIT_S_MAX
-        while not is_there():
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.02)
+        poll(looked_up, f"{run_id} to be {status}")
 
 
 def words(chat: Program) -> list[str]:

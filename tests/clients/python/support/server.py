@@ -78,14 +78,17 @@ class Server:
             raise RuntimeError("the server did not say where it listens:\n" + "\n".join(self.said))
         deadline = time.monotonic() + START_S_MAX
         while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self._url}/readyz", timeout=2) as answer:
-                    if answer.status == 200:
-                        return self
-            except OSError:
-                pass
+            if self.is_ready():
+                return self
             time.sleep(0.01)
         raise RuntimeError("the server did not become ready:\n" + "\n".join(self.said))
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/readyz", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def start(self) -> "Server":
         self.spawn()
@@ -110,9 +113,17 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def ask_to_stop(self) -> None:
+        """As an operator does, and does not wait."""
+        self._process.terminate()
+
     def stop(self) -> int:
         """As an operator does. The exit code."""
-        self._process.terminate()
+        self.ask_to_stop()
+        return self.wait_stopped()
+
+    def wait_stopped(self) -> int:
+        """The exit code."""
         try:
             return self._process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:

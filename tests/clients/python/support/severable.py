@@ -11,13 +11,17 @@ BEFORE_BYTES = 1024
 
 class Severable:
     def __init__(self, address: str):
-        host, _, port = address.rpartition(":")
-        self._target = (host, int(port))
+        self.lead_to(address)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, address: str | None) -> None:
+        """Where new connections go from now on; nowhere, if there is nobody."""
+        host, _, port = (address or "").rpartition(":")
+        self._target = (host, int(port)) if address else None
 
     def sever(self) -> int:
         """Resets every connection; new ones are accepted. How many ends were cut."""
@@ -41,9 +45,15 @@ class Severable:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target) if self._target else None
+            except OSError:
+                far = None
+            if far is None:
+                near.close()
+                continue
             with self._lock:
                 self._open |= {near, far}
             for source, sink, pass_on in ((near, far, self._to_server), (far, near, self._to_client)):
@@ -62,6 +72,10 @@ class Severable:
             while data := source.recv(65_536):
                 pass_on(sink, before, data)
                 before = (before + data)[-BEFORE_BYTES:]
+        except OSError:
+            pass
+        # Whoever listens at the other end hears of it, however it ended.
+        try:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
