@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use continuo_proto::v1::{Gap, Heartbeat, ReadResponse, RecordBatch, read_response::Event};
+use continuo_proto::v1::{ErrorReason, Gap, Heartbeat, ReadResponse, RecordBatch, read_response::Event};
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,8 +23,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 const STOPPING: &str = "the server is stopping; reconnect";
 
-/// Prints a read as a body: the note if there is one, then every event, then `[DONE]`. An error, and a server that stops,
-/// end it without `[DONE]`, which makes clients reconnect; the loss of the client drops it.
+/// Prints a read as a body: the note if there is one, then every event, then `[DONE]`. An error, the end of the credential, and
+/// a server that stops end it without `[DONE]`, which makes clients reconnect; the loss of the client drops it.
 pub(crate) fn body<S>(note: Option<Bytes>, events: S, stopping: CancellationToken) -> Body
 where
     S: Stream<Item = Result<ReadResponse, Status>> + Send + 'static,
@@ -51,7 +51,7 @@ where
 
 /// A line that clients skip and people read.
 pub(crate) fn comment(text: &str) -> Bytes {
-    Bytes::from(format!(": {text}\n\n"))
+    Bytes::from(format!(": {}\n\n", text.replace(['\r', '\n'], " ")))
 }
 
 /// Counts what was delivered, for the `id` lines.
@@ -106,8 +106,13 @@ pub(crate) fn ping(heartbeat: &Heartbeat) -> Bytes {
     Bytes::from(out)
 }
 
+/// A credential that ends while the stream is open is no error of the stream: clients that are told of one try again with the
+/// same token and give up when that is refused. Those that meet a plain end subscribe again, and get a new token for it.
 fn refused(status: &Status) -> Bytes {
-    error(public_text(status, reason(status)))
+    match reason(status) {
+        ErrorReason::Unauthenticated => comment(public_text(status, ErrorReason::Unauthenticated)),
+        reason => error(public_text(status, reason)),
+    }
 }
 
 /// What went wrong; clients connect again.

@@ -30,6 +30,8 @@ struct Inner {
     refuse_from: u64,
     /// Of a stream of appends, the number from which on nothing is taken any more.
     hold_from: Option<u64>,
+    /// What a stream of appends ends with, whatever is sent on it.
+    end_of_appends: Option<Status>,
     refuse_authentication: Option<Status>,
     reads: Vec<Result<ReadResponse, Status>>,
     reads_stay_open: bool,
@@ -77,6 +79,12 @@ impl Peer {
     /// Takes no append of a stream that would get this number: a log that is slow.
     pub(crate) fn hold_from(&self, seq_num: u64) -> &Self {
         self.0.lock().unwrap().hold_from = Some(seq_num);
+        self
+    }
+
+    /// Streams of appends end at once.
+    pub(crate) fn end_appends(&self, status: Status) -> &Self {
+        self.0.lock().unwrap().end_of_appends = Some(status);
         self
     }
 
@@ -328,6 +336,9 @@ impl ChannelService for Peer {
         let acks = stream::try_unfold((incoming, 0), move |(mut incoming, seq_num)| {
             let (peer, authorization) = (peer.clone(), authorization.clone());
             async move {
+                if let Some(status) = peer.0.lock().unwrap().end_of_appends.clone() {
+                    return Err(status);
+                }
                 let holds = peer.0.lock().unwrap().hold_from.is_some_and(|from| seq_num >= from);
                 if holds {
                     std::future::pending::<()>().await;

@@ -162,6 +162,10 @@ async fn errors_on_the_way_end_the_stream_without_done() {
     let stopping = || status("SERVER_STOPPING", Code::Unavailable, "the server is\nstopping; reconnect", &[]);
     peer.reads(vec![Err(stopping())], false);
     assert_eq!(call(&peer, "GET", OUT, "").await.text(), "event: error\ndata: the server is stopping; reconnect\n\n");
+    // An `error` event makes clients try again with the token they have, and give up; a plain end makes them ask for a new one.
+    let ended = status("UNAUTHENTICATED", Code::Unauthenticated, "Public Access Token is invalid", &[]);
+    peer.reads(vec![Err(ended)], false);
+    assert_eq!(call(&peer, "GET", OUT, "").await.text(), ": Public Access Token is invalid\n\n");
     // Words of the transport are not ours to pass on.
     peer.reads(vec![Err(Status::unavailable("tcp connect error: 10.0.0.7:5432"))], false);
     let text = "event: error\ndata: Service unavailable, please try again.\n\n";

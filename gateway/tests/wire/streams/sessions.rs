@@ -88,6 +88,16 @@ async fn a_node_that_stops_ends_an_idle_session_with_a_word() {
 }
 
 #[tokio::test]
+async fn a_credential_that_ends_is_the_last_word_of_an_idle_session_too() {
+    let peer = Peer::key();
+    peer.end_appends(status("UNAUTHENTICATED", Code::Unauthenticated, "Stream token is invalid", &[]));
+    let (acknowledged, last_word) =
+        session(&peer, Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())).await;
+    assert_eq!(acknowledged, [] as [u64; 0]);
+    assert_eq!(last_word, Some((401, json!({ "code": "authn", "message": "Stream token is invalid" }))));
+}
+
+#[tokio::test]
 async fn what_the_log_does_not_take_is_not_read() {
     let peer = Peer::key();
     peer.hold_from(3);
