@@ -7,8 +7,10 @@ use continuo_clickhouse::{Refusal, SessionRow};
 use continuo_domain::Result;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::sleep;
 
 /// Above that many it is not the rows: the worker waits for the index to be mended and parks no more.
 pub(crate) const PARKED_MAX: usize = 1_000;
@@ -18,6 +20,8 @@ const RETRY_FIRST_MS: i64 = 10_000;
 const RETRY_LONGEST_MS: i64 = 600_000;
 /// So many are tried at a time.
 const RETRY_ROWS: i64 = 100;
+/// How often it is looked whether the time of any has come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The parked rows of a slot. Each is the newest that the log had of its session when the index refused it, so that what is
 /// tried again is what the database has, or a newer row is on its way.
@@ -80,14 +84,25 @@ impl Parked {
         Ok(())
     }
 
-    /// Tries the rows whose time has come. Those that the index has a newer row of, which overtook them, are dropped. How many
-    /// are parked no more.
-    pub(crate) async fn retry(&self, store: &Store) -> Result<usize> {
+    /// Tries parked rows again, each when its time has come. Ends with the connection to the database.
+    pub(crate) async fn retry_for_ever(&self, store: &Store) -> Result<Infallible> {
+        loop {
+            if let Err(error) = self.retry(store).await {
+                if self.database.is_lost() {
+                    return Err(error);
+                }
+                tracing::debug!(?error, "the parked rows are tried another time");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Tries the rows whose time has come. Those that the index has a newer row of, which overtook them, are dropped.
+    async fn retry(&self, store: &Store) -> Result<()> {
         self.look().await?;
         if self.versions.lock().is_empty() {
-            return Ok(0);
+            return Ok(());
         }
-        let mut settled = 0;
         for parked in self.database.due(now_ms(), RETRY_ROWS).await? {
             let later = now_ms() + wait_ms(parked.attempts);
             let Ok(row) = serde_json::from_str::<SessionRow>(&parked.row) else {
@@ -101,9 +116,8 @@ impl Parked {
                 continue;
             }
             self.unpark(&parked.session_id, parked.version).await?;
-            settled += 1;
         }
-        Ok(settled)
+        Ok(())
     }
 
     async fn unpark(&self, session_id: &str, version: u64) -> Result<()> {

@@ -2,8 +2,6 @@
 
 use crate::database::Database;
 use crate::metrics::Metrics;
-use crate::parked::Parked;
-use crate::store::Store;
 use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result};
 use std::sync::Arc;
@@ -19,11 +17,9 @@ const SWEEP_EVERY_LOOKS: u32 = 5;
 /// A slot that is given up, and that nothing was acknowledged to for so many looks, is let go.
 const GIVEN_UP_LOOKS: u32 = 5;
 
-/// Looks after the slot, the parked rows and the notes.
+/// Looks after the slot and the notes. It asks only the database, so that nothing that ClickHouse does keeps it from that.
 pub(crate) struct Tender {
     pub(crate) database: Arc<Database>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) parked: Arc<Parked>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) acknowledged: Arc<AtomicU64>,
 }
@@ -49,12 +45,6 @@ impl Tender {
             idle_looks = if slot.is_given_up && acknowledged == before { idle_looks + 1 } else { 0 };
             if idle_looks >= GIVEN_UP_LOOKS {
                 return Err(lost("the server does not keep its log for the index any longer"));
-            }
-            if let Err(error) = self.parked.retry(&self.store).await {
-                if self.database.is_lost() {
-                    return Err(error);
-                }
-                tracing::debug!(?error, "the parked rows are tried another time");
             }
             if look % SWEEP_EVERY_LOOKS == 0 {
                 sweep = self.sweep(sweep).await?;

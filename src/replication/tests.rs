@@ -10,6 +10,7 @@ mod server;
 mod setup;
 mod status;
 mod support;
+mod tending;
 mod terms;
 
 #[path = "../../tests/support/proxy.rs"]

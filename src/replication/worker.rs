@@ -40,6 +40,14 @@ pub struct Worker {
     metrics: Arc<Metrics>,
 }
 
+/// A term, and who looks after what beside it. None of them waits for another one.
+struct Begun {
+    term: Term,
+    tender: Tender,
+    parked: Arc<Parked>,
+    store: Arc<Store>,
+}
+
 /// How a term ended.
 enum Ended {
     /// It was asked to, or another replica's turn came.
@@ -93,8 +101,8 @@ impl Worker {
             () = stopping.cancelled() => return Ended::Asked,
             begun = self.begin() => begun,
         };
-        let (term, tender) = match begun {
-            Ok(both) => both,
+        let Begun { term, tender, parked, store } = match begun {
+            Ok(begun) => begun,
             Err(ended) => return ended,
         };
         tracing::info!(slot = self.options.slot_name, "replicating");
@@ -106,6 +114,7 @@ impl Worker {
         tokio::select! {
             ended = &mut running => return ended.map_or_else(Ended::Failed, |()| Ended::Asked),
             Err(error) = tender.run() => return Ended::Failed(error),
+            Err(error) = parked.retry_for_ever(&store) => return Ended::Failed(error),
             Err(error) = mend(&self.options, &database, &self.metrics) => return Ended::Failed(error),
             () = self.keep_turn() => tracing::info!("it is another replica's turn to replicate"),
         }
@@ -113,7 +122,7 @@ impl Worker {
         running.await.map_or_else(Ended::Failed, |()| Ended::Asked)
     }
 
-    async fn begin(&self) -> Result<(Term, Tender), Ended> {
+    async fn begin(&self) -> Result<Begun, Ended> {
         prepare(&self.options).await.map_err(Ended::Failed)?;
         let database = Arc::new(Database::connect(&self.options, &self.link).await.map_err(Ended::Failed)?);
         let stream = self.take_slot(&database).await?;
@@ -123,15 +132,13 @@ impl Worker {
         let parked = Arc::new(parked);
         let store = Arc::new(Store::new(self.clickhouse.clone(), parked.clone(), self.metrics.clone()));
         let metrics = self.metrics.clone();
-        let tools = Tools { database, store, metrics, acknowledged: Arc::default() };
+        let tools = Tools { database, store: store.clone(), metrics, acknowledged: Arc::default() };
         let tender = Tender {
             database: tools.database.clone(),
-            store: tools.store.clone(),
-            parked,
             metrics: tools.metrics.clone(),
             acknowledged: tools.acknowledged.clone(),
         };
-        Ok((Term::new(&self.options, tools, stream, position), tender))
+        Ok(Begun { term: Term::new(&self.options, tools, stream, position), tender, parked, store })
     }
 
     /// Waits until the slot is free: a worker that was killed has it for a moment longer.

@@ -87,8 +87,7 @@ async fn a_parked_row_that_was_overtaken_is_dropped() {
     let table = world.clickhouse.table("sessions_v1");
     let newest = format!("SELECT toInt64(min(_version)) FROM {table} FINAL");
     let version = world.clickhouse.client().query(&newest).fetch_one::<i64>().await.unwrap() - 1;
-    let row = format!("SELECT ?fields FROM {table} FINAL WHERE session_id = 's_1'");
-    let row = world.clickhouse.client().query(&row).fetch_one::<continuo_clickhouse::SessionRow>().await.unwrap();
+    let row = world.index_row("s_1").await;
     let row = continuo_clickhouse::SessionRow { closed_reason: "older".into(), _version: version as u64, ..row };
     let park = "INSERT INTO session_parked
         (slot_name, session_id, version, index_row, error, attempts, parked_at_ms, retry_at_ms)

@@ -180,6 +180,13 @@ impl World {
         rows.iter().map(row).collect()
     }
 
+    /// A session as the index has it.
+    pub(super) async fn index_row(&self, id: &str) -> SessionRow {
+        let table = self.clickhouse.table("sessions_v1");
+        let sql = format!("SELECT ?fields FROM {table} FINAL WHERE session_id = ?");
+        self.clickhouse.client().query(&sql).bind(id).fetch_one::<SessionRow>().await.unwrap()
+    }
+
     async fn index_rows(&self) -> Vec<Comparable> {
         let table = self.clickhouse.table("sessions_v1");
         let sql = format!("SELECT ?fields FROM {table} FINAL WHERE _is_deleted = 0 ORDER BY session_id");
