@@ -302,7 +302,7 @@ impl Core {
                 *self.streams.seen.lock().await = Seen::default();
                 self.streams.look.notified().await;
             }
-            self.look_for_revocations().await;
+            self.end_streams(self.now()).await;
             sleep(GATHER).await;
             tokio::select! {
                 () = self.streams.look.notified() => {}
@@ -312,7 +312,7 @@ impl Core {
         }
     }
 
-    /// One round at `now`: ends what is past its time, and what was revoked since the last round.
+    /// One round at `now`: ends what is past its time, and what was revoked since the round before.
     pub async fn end_streams(&self, now: Timestamp) {
         self.streams.end_expired(now);
         self.look_for_revocations().await;
