@@ -6,6 +6,7 @@ import { ChannelService } from "../gen/continuo/v1/channel_service_pb.ts";
 import { RunService } from "../gen/continuo/v1/run_service_pb.ts";
 import { SessionService } from "../gen/continuo/v1/session_service_pb.ts";
 import { TokenService } from "../gen/continuo/v1/token_service_pb.ts";
+import { WorkerService } from "../gen/continuo/v1/worker_service_pb.ts";
 import { key, refused } from "./key.ts";
 
 /** Longest time a call that is no stream may take. */
@@ -63,3 +64,4 @@ export const sessions = createClient(SessionService, transport);
 export const channels = createClient(ChannelService, transport);
 export const runs = createClient(RunService, transport);
 export const tokens = createClient(TokenService, transport);
+export const workers = createClient(WorkerService, transport);

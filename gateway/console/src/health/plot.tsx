@@ -1,4 +1,4 @@
-// One small line over time.
+// A small line or two over time.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { isDark } from "../parts/media.ts";
@@ -12,11 +12,11 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 export function Plot({ series }: { series: Series }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
-  const data = (): uPlot.AlignedData => [series.times, series.values];
+  const data = (): uPlot.AlignedData => [series.times, ...series.lines];
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const made = new uPlot(options(element), data(), element);
+    const made = new uPlot(options(element, series.lines.length), data(), element);
     plot.current = made;
     const seen = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
     seen.observe(element);
@@ -29,7 +29,7 @@ export function Plot({ series }: { series: Series }) {
   return <div class="plot" ref={box} aria-hidden="true" />;
 }
 
-function options(element: HTMLElement): uPlot.Options {
+function options(element: HTMLElement, lines: number): uPlot.Options {
   const style = getComputedStyle(element);
   const colour = (name: string) => style.getPropertyValue(name).trim();
   const axis = {
@@ -47,7 +47,12 @@ function options(element: HTMLElement): uPlot.Options {
       x: { range: (_plot, _min, max) => [(max ?? 0) - SHOWN_S, max ?? 0] },
       y: { range: (_plot, _min, max) => [0, Math.max(1, (max ?? 0) * 1.15)] },
     },
-    series: [{}, { stroke: colour("--plot-line"), width: 1.5, points: { show: false } }],
+    series: [
+      {},
+      ...["--plot-line", "--plot-line-2"]
+        .slice(0, lines)
+        .map((name) => ({ stroke: colour(name), width: 1.5, points: { show: false } })),
+    ],
     axes: [
       {
         ...axis,

@@ -1,24 +1,24 @@
 // How the server does, as this page measures it: the way there and back is part of every time.
-import { signal } from "@preact/signals";
-import { channels, isCanceled, runs, sessions, tokens } from "../app/api.ts";
-import { isKey } from "../app/key.ts";
+import { effect, signal } from "@preact/signals";
+import { channels, isCanceled, sessions, tokens } from "../app/api.ts";
+import { holder, isKey } from "../app/key.ts";
 import { Direction } from "../gen/continuo/v1/channel_pb.ts";
-import type { Run } from "../gen/continuo/v1/session_pb.ts";
-import { LIVE } from "../session/status.tsx";
 
-/** Points that a plot keeps: five minutes at one in two seconds. */
+/** What a plot keeps: five minutes at one point in two seconds. */
 const POINTS_MAX = 150;
-const PAGE = 100;
+/** Between points further apart than this nobody looked, and the line is broken. */
+const UNSEEN_S = 30;
 
-/** Times in seconds since the epoch, values in milliseconds; a call that failed leaves a gap. */
+/** Times in seconds since the epoch, and a line or two of values; a call that failed leaves a gap. */
 export interface Series {
   name: string;
   what: string;
   times: number[];
-  values: (number | null)[];
+  lines: (number | null)[][];
 }
 
-const series = (name: string, what: string) => signal<Series>({ name, what, times: [], values: [] });
+const series = (name: string, what: string, lines = 1) =>
+  signal<Series>({ name, what, times: [], lines: Array.from({ length: lines }, () => []) });
 
 export const latencies = {
   key: series("Authentication", "Authenticate: the key is looked up"),
@@ -26,14 +26,32 @@ export const latencies = {
   log: series("Channel log", "CheckTail of the newest session's .out"),
   index: series("Replication", "ListSessions that waits until the index has all there is now"),
 };
+export const load = series("Runs", "ListQueues: pending and executing runs of all queues", 2);
 
 export const readiness = signal<{ isReady: boolean; text: string } | undefined>(undefined);
 
-export interface Work {
-  byStatus: { status: string; count: number; isMore: boolean }[];
-  byQueue: { queue: string; waiting: number; executing: number }[];
+/** Of another environment nothing is shown. */
+let environment: string | undefined;
+effect(() => {
+  const { environmentId } = holder.value ?? {};
+  if (environmentId === environment) return;
+  environment = environmentId;
+  for (const all of [load, ...Object.values(latencies)]) {
+    all.value = { ...all.peek(), times: [], lines: all.peek().lines.map(() => []) };
+  }
+});
+
+export function point(into: typeof load, values: (number | null)[]): void {
+  const { times, lines } = into.peek();
+  const at = Date.now() / 1000;
+  const last = times.at(-1);
+  const isBroken = last !== undefined && at - last > UNSEEN_S;
+  into.value = {
+    ...into.peek(),
+    times: [...times, ...(isBroken ? [last + 1] : []), at].slice(-POINTS_MAX),
+    lines: lines.map((line, i) => [...line, ...(isBroken ? [null] : []), values[i] ?? null].slice(-POINTS_MAX)),
+  };
 }
-export const work = signal<Work | undefined>(undefined);
 
 export async function probe(over: AbortSignal): Promise<void> {
   await ready(over);
@@ -48,7 +66,10 @@ export async function probe(over: AbortSignal): Promise<void> {
     hasIndex = page.asOf !== "";
   });
   const channel = { session: newest, name: "", direction: Direction.OUT };
-  if (hasIndex) await measured(latencies.index, over, () => sessions.listSessions({ pageSize: 1, waitAsOf: "now" }, { signal: over }));
+  if (hasIndex)
+    await measured(latencies.index, over, () =>
+      sessions.listSessions({ pageSize: 1, waitAsOf: "now" }, { signal: over }),
+    );
   if (newest) await measured(latencies.log, over, () => channels.checkTail({ channel }, { signal: over }));
 }
 
@@ -61,7 +82,7 @@ async function ready(over: AbortSignal): Promise<void> {
   }
 }
 
-async function measured(into: typeof latencies.key, over: AbortSignal, call: () => Promise<unknown>): Promise<void> {
+async function measured(into: typeof load, over: AbortSignal, call: () => Promise<unknown>): Promise<void> {
   const begin = performance.now();
   const took = await call().then(
     () => performance.now() - begin,
@@ -70,36 +91,7 @@ async function measured(into: typeof latencies.key, over: AbortSignal, call: () 
       return null;
     },
   );
-  if (over.aborted) return;
-  const { times, values } = into.value;
-  into.value = {
-    ...into.value,
-    times: [...times, Date.now() / 1000].slice(-POINTS_MAX),
-    values: [...values, took].slice(-POINTS_MAX),
-  };
-}
-
-export async function lookAtWork(over: AbortSignal): Promise<void> {
-  const pages = await Promise.all(
-    LIVE.map((status) => runs.listRuns({ statuses: [status], pageSize: PAGE }, { signal: over })),
-  );
-  const byStatus = pages.map(({ runs, nextPageToken }, i) => ({
-    status: LIVE[i]!,
-    count: runs.length,
-    isMore: nextPageToken !== "",
-  }));
-  work.value = { byStatus, byQueue: queues(pages.flatMap(({ runs }) => runs)) };
-}
-
-function queues(live: Run[]): Work["byQueue"] {
-  const found = new Map<string, Work["byQueue"][number]>();
-  for (const { queue, status } of live) {
-    const row = found.get(queue) ?? { queue, waiting: 0, executing: 0 };
-    if (status === "EXECUTING") row.executing++;
-    else if (status !== "WAITING") row.waiting++;
-    found.set(queue, row);
-  }
-  return [...found.values()].sort((a, b) => b.waiting - a.waiting || b.executing - a.executing);
+  if (!over.aborted) point(into, [took]);
 }
 
 /** The value that so many of a hundred do not pass. */

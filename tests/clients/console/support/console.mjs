@@ -22,8 +22,8 @@ const SHOTS =
   process.env.CONTINUO_SHOTS ?? fileURLToPath(new URL("../../../../target/tests/console/", import.meta.url));
 
 /** A server with its console, and a browser; both end with the suite. */
-export async function open(settings = {}) {
-  const server = await startServer("dev", settings);
+export async function open(settings = {}, profile = "dev") {
+  const server = await startServer(profile, settings);
   const browser = await chromium.launch({ executablePath: EXECUTABLE, headless: true, args: QUIET });
   const stop = async () => {
     await browser.close();

@@ -19,16 +19,17 @@ export class Worker {
   #unclaimed = [];
   #pulse;
   #failure;
+  #stopped;
 
-  /** A worker for these tasks; without any it makes up one that nobody else knows. */
-  static async start(server, tasks = [`task-${randomUUID()}`]) {
-    const worker = new Worker(server, tasks);
+  /** A worker for these tasks; without any it makes up one that nobody else knows. `more` is what it says of itself besides. */
+  static async start(server, tasks = [`task-${randomUUID()}`], more = {}) {
+    const worker = new Worker(server, tasks, more);
     const { welcome } = await worker.#next((message) => message.welcome, "a welcome");
     worker.#pulse = setInterval(() => worker.#beat(), welcome.heartbeat_ms).unref();
     return worker;
   }
 
-  constructor(server, tasks) {
+  constructor(server, tasks, more) {
     this.tasks = tasks;
     this.task = tasks[0];
     this.#client = new continuo.v1.WorkerService(new URL(server.url).host, credentials.createInsecure());
@@ -38,7 +39,7 @@ export class Worker {
     this.#stream.on("data", (message) => this.#take(message));
     this.#stream.on("error", (error) => this.#giveUp(error));
     this.#stream.on("end", () => this.#giveUp(new Error("the server ended the worker's stream")));
-    const hello = { worker_id: randomUUID(), task_identifiers: tasks, capacity: 8, version: "1" };
+    const hello = { worker_id: randomUUID(), task_identifiers: tasks, capacity: 8, version: "1", ...more };
     this.#stream.write({ hello });
   }
 
@@ -84,8 +85,17 @@ export class Worker {
     this.#stream.write({ failed: { lease: leaseOf(assignment), error: { name, message }, is_final: true } });
   }
 
+  /** Takes no more. */
+  drain() {
+    this.#stream.write({ drain: {} });
+  }
+
   /** Goes away; what it reported before is still sent. */
-  async stop() {
+  stop() {
+    return (this.#stopped ??= this.#stop());
+  }
+
+  async #stop() {
     clearInterval(this.#pulse);
     this.#failure ??= new Error("the worker was stopped");
     const ended = new Promise((resolve) => this.#stream.once("close", resolve).once("end", resolve).once("error", resolve));
