@@ -1,6 +1,6 @@
 // The small parts that every page uses.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Failure } from "../app/failure.ts";
 import { ago, fullTime } from "../app/format.ts";
 
@@ -10,6 +10,17 @@ export function Ago({ ms }: { ms: number }) {
   return <time onMouseEnter={tell}>{ago(ms)}</time>;
 }
 
+/** `name.in`, of which a long name is cut and its side is not. */
+export function ChannelLabel({ label }: { label: string }) {
+  const dot = label.lastIndexOf(".");
+  return (
+    <span class="label" title={label}>
+      <span>{label.slice(0, dot)}</span>
+      {label.slice(dot)}
+    </span>
+  );
+}
+
 export function Note({ failure, onRetry }: { failure: Failure; onRetry?: () => void }) {
   return (
     <div class="note bad" role="alert">
@@ -17,6 +28,7 @@ export function Note({ failure, onRetry }: { failure: Failure; onRetry?: () => v
         <strong>{failure.title}</strong>
         <p>
           {failure.text}
+          {!/[.!?]\s*$/.test(failure.text) && "."}
           {failure.isClean && " Nothing was changed."}
         </p>
         {failure.reason && <code>{failure.reason}</code>}
@@ -79,7 +91,8 @@ interface DialogProps {
 
 export function Dialog({ title, onClose, children, isWide }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // A passive effect would give the focus back a frame late, and take it from where it went meanwhile.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current?.showModal();
     return () => before instanceof HTMLElement && before.focus();

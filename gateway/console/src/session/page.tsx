@@ -7,15 +7,16 @@ import { usePoll } from "../app/poll.ts";
 import { href, route, setQuery } from "../app/route.ts";
 import type { Channel } from "../channel/follower.ts";
 import { Pane } from "../channel/pane.tsx";
-import { type Tape, labelOf } from "../channel/tape.ts";
+import type { Tape } from "../channel/tape.ts";
 import { Conversation } from "../chat/conversation.tsx";
 import type { Thread } from "../chat/thread.ts";
 import { Direction } from "../gen/continuo/v1/channel_pb.ts";
 import { type Session, SessionStatus } from "../gen/continuo/v1/session_pb.ts";
-import { Ago, Copy, Empty, Note, Segments } from "../parts/basics.tsx";
-import { Json } from "../parts/json.tsx";
+import { Ago, Empty, Note, Segments } from "../parts/basics.tsx";
 import { isNarrow } from "../parts/media.ts";
+import { About } from "./about.tsx";
 import { Actions } from "./actions.tsx";
+import { Channels } from "./channels.tsx";
 import { Composer } from "./composer.tsx";
 import { inOf, outOf } from "./send.ts";
 import { StatusPill } from "./status.tsx";
@@ -24,6 +25,8 @@ import { OPEN_MAX, useTapes, useThread } from "./tapes.ts";
 import { Timeline } from "./timeline.tsx";
 
 const REFRESH_MS = 2_000;
+/** Named channels that are open beside the reserved pair. */
+const NAMED_MAX = OPEN_MAX - 2;
 
 type View = "records" | "chat" | "in" | "out" | "runs" | "about";
 const WIDE_VIEWS = [
@@ -50,11 +53,18 @@ export function SessionPage({ name }: { name: string }) {
 
   if (failure && !session && !failure.isPassing) {
     return (
-      <main class="page">
-        <Note failure={failure} onRetry={() => void store.refresh()} />
-        <p>
-          <a href={href(["sessions"])}>All sessions</a>
-        </p>
+      <main class="page session">
+        <div class="head">
+          <a class="crumb" href={href(["sessions"])} aria-label="All sessions">
+            ←
+          </a>
+          <h1 title={name}>{name}</h1>
+        </div>
+        {failure.reason === "PERMISSION_DENIED" && !isKey() ? (
+          <ChannelsAlone session={name} />
+        ) : (
+          <Note failure={failure} onRetry={() => void store.refresh()} />
+        )}
       </main>
     );
   }
@@ -89,7 +99,7 @@ function Head({ store, name }: { store: SessionStore; name: string }) {
 
 function Body({ store, session }: { store: SessionStore; session: Session }) {
   const { query } = route.value;
-  const named = new Set(query.getAll("channel").slice(0, OPEN_MAX - 2));
+  const named = new Set(query.getAll("channel").slice(0, NAMED_MAX));
   const extra = [...named].map((label) => channelOf(session.id, label));
   const isWithIn = isKey();
   const { tapes, anew } = useTapes([...(isWithIn ? [inOf(session.id)] : []), outOf(session.id), ...extra]);
@@ -101,7 +111,6 @@ function Body({ store, session }: { store: SessionStore; session: Session }) {
   const asked = query.get("view") as View | null;
   const view = views.find(([view]) => view === asked)?.[0] ?? views[0]![0];
   const look = (view: View) => setQuery((query) => query.set("view", view));
-  const close = (tape: Tape) => setQuery((query) => query.delete("channel", labelOf(tape.channel)));
   const isClosed = session.status !== SessionStatus.ACTIVE;
 
   return (
@@ -117,22 +126,11 @@ function Body({ store, session }: { store: SessionStore; session: Session }) {
           <Segments label="View" options={views} value={view} onChange={look} />
           {!isWithIn && <span class="faint">.in is read with a secret key only</span>}
           <span class="grow" />
-          {view === "records" && tapes.length < OPEN_MAX && <OpenChannel />}
+          {view === "records" && <Channels session={session.id} open={[...named]} openMax={NAMED_MAX} />}
         </div>
         {session.bootBackoff && !isClosed && <Backoff session={session} />}
         {isClosed && <Ended session={session} />}
-        {view === "records" && (
-          <div class="panes" data-panes={tapes.length}>
-            {tapes.map((tape) => (
-              <Pane
-                key={labelOf(tape.channel)}
-                tape={tape}
-                onJump={(seq) => anew(tape, { seq })}
-                onClose={tape.channel.name ? () => close(tape) : undefined}
-              />
-            ))}
-          </div>
-        )}
+        {view === "records" && <Panes tapes={tapes} anew={anew} />}
         {view === "chat" && <Chat thread={thread} tapes={[heard, said]} isLive={store.mayGoOn} />}
         {view === "runs" && <Timeline store={store} />}
         {view === "about" && <About session={session} />}
@@ -146,6 +144,39 @@ function Body({ store, session }: { store: SessionStore; session: Session }) {
         )}
       </div>
     </div>
+  );
+}
+
+function Panes({ tapes, anew }: ReturnType<typeof useTapes>) {
+  const opened = route.value.query.getAll("channel");
+  const close = (label: string) => setQuery((query) => query.delete("channel", label));
+  return (
+    <div class="panes" data-panes={tapes.length}>
+      {tapes.map((tape) => (
+        <Pane
+          key={tape.label}
+          tape={tape}
+          onJump={(seq) => anew(tape, { seq })}
+          onClose={opened.includes(tape.label) ? () => close(tape.label) : undefined}
+        />
+      ))}
+    </div>
+  );
+}
+
+/** For a token that may read some channels of a session, and not the session itself. */
+function ChannelsAlone({ session }: { session: string }) {
+  const open = [...new Set(route.value.query.getAll("channel").slice(0, OPEN_MAX))];
+  const { tapes, anew } = useTapes(open.map((label) => channelOf(session, label)));
+  return (
+    <>
+      <div class="session-bar">
+        <span class="faint">This token does not see the session, but may see channels of it.</span>
+        <span class="grow" />
+        <Channels session={session} open={open} openMax={OPEN_MAX} isAlone />
+      </div>
+      {open.length > 0 ? <Panes tapes={tapes} anew={anew} /> : <Empty title="Choose a channel" />}
+    </>
   );
 }
 
@@ -178,35 +209,6 @@ function channelOf(session: string, label: string): Channel {
   return { session, name: label.replace(/\.(in|out)$/, ""), direction };
 }
 
-function OpenChannel() {
-  const submit = (event: SubmitEvent) => {
-    event.preventDefault();
-    const form = event.currentTarget as HTMLFormElement;
-    const data = new FormData(form);
-    const name = String(data.get("name")).trim();
-    const label = `${name}.${data.get("side")}`;
-    if (name !== "" && !route.value.query.getAll("channel").includes(label))
-      setQuery((query) => query.append("channel", label));
-    form.reset();
-  };
-  return (
-    <form class="open-channel" onSubmit={submit}>
-      <input
-        name="name"
-        aria-label="Name of a channel"
-        placeholder="Named channel"
-        pattern="[A-Za-z0-9._\-]{1,128}"
-        autoComplete="off"
-      />
-      <select name="side" aria-label="Side">
-        <option value="out">.out</option>
-        <option value="in">.in</option>
-      </select>
-      <button type="submit">Open</button>
-    </form>
-  );
-}
-
 function Backoff({ session }: { session: Session }) {
   const { failures = 0, lastError = "", retryAt } = session.bootBackoff ?? {};
   const at = msOf(retryAt);
@@ -232,72 +234,5 @@ function Ended({ session }: { session: Session }) {
         {session.closedReason && `: ${session.closedReason}`}. What was said stays readable.
       </div>
     </div>
-  );
-}
-
-function About({ session }: { session: Session }) {
-  const { triggerConfig } = session;
-  const times = [
-    ["Created", session.createdAt],
-    ["Changed", session.updatedAt],
-    ["Expires", session.expiresAt],
-  ] as const;
-  return (
-    <div class="about" tabIndex={0} role="group" aria-label="Details">
-      <dl>
-        <dt>Id</dt>
-        <dd>
-          <code>{session.id}</code> <Copy text={session.id} />
-        </dd>
-        {session.externalId !== undefined && (
-          <>
-            <dt>Name</dt>
-            <dd>
-              <code>{session.externalId}</code> <Copy text={session.externalId} />
-            </dd>
-          </>
-        )}
-        <dt>Task</dt>
-        <dd>{session.taskIdentifier}</dd>
-        <dt>Type</dt>
-        <dd>{session.type}</dd>
-        <dt>Tags</dt>
-        <dd>
-          {session.tags.length === 0 && "none"}
-          {session.tags.map((tag) => (
-            <a key={tag} class="chip" href={href(["sessions"], new URLSearchParams({ tag }))}>
-              {tag}
-            </a>
-          ))}
-        </dd>
-        {times.map(
-          ([label, time]) =>
-            time && (
-              <>
-                <dt>{label}</dt>
-                <dd>{fullTime(msOf(time) ?? 0)}</dd>
-              </>
-            ),
-        )}
-      </dl>
-      <Held title="Metadata" json={session.metadataJson} />
-      <Held title="What its runs are started with" json={triggerConfig?.basePayloadJson} />
-    </div>
-  );
-}
-
-function Held({ title, json }: { title: string; json: string | undefined }) {
-  if (json === undefined || json === "") return null;
-  let value: unknown = json;
-  try {
-    value = JSON.parse(json);
-  } catch {
-    // Shown as the text it is.
-  }
-  return (
-    <section>
-      <h3>{title}</h3>
-      <Json value={value} />
-    </section>
   );
 }
