@@ -31,6 +31,16 @@ export function forget(): void {
   refused.value = false;
 }
 
+/** When a token says that it ends, in milliseconds; a key does not end by itself. */
+export function endOf(token: string): number | undefined {
+  try {
+    const claims = JSON.parse(atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/")));
+    return typeof claims.exp === "number" ? claims.exp * 1000 : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 export const isKey = () => holder.value !== undefined && holder.value.kind <= CredentialKind.ADDITIONAL_KEY;
 export const isRootKey = () => holder.value?.kind === CredentialKind.ROOT_KEY;
 

@@ -13,6 +13,7 @@ import { KeyEntry } from "./key_entry.tsx";
 import { useLoaded } from "./loaded.ts";
 import { href, page, route } from "./route.ts";
 import { SHORTCUTS, listen } from "./shortcuts.ts";
+import { Refused } from "./refused.tsx";
 
 const PAGES = [
   ["sessions", "Sessions"],
@@ -61,9 +62,8 @@ export function Shell() {
         </button>
         <Who />
       </header>
-      <Link />
+      {refused.value && key.value !== "" && page.value !== "docs" ? <Refused /> : <Link />}
       {isOpen ? <Page /> : <KeyEntry />}
-      {refused.value && key.value !== "" && page.value !== "docs" && <Refused />}
       {isHelpOpen.value && <Help onClose={() => (isHelpOpen.value = false)} />}
     </>
   );
@@ -118,18 +118,11 @@ function Link() {
   if (since === undefined) return <div role="status" class="link" />;
   return (
     <div role="status" class="link away">
-      The server does not answer
-      {now.value - since > 3_000 && `, for ${duration(now.value - since)} now`}. The page keeps trying.
+      <span>
+        The server does not answer
+        {now.value - since > 3_000 && `, for ${duration(now.value - since)} now`}. The page keeps trying.
+      </span>
     </div>
-  );
-}
-
-function Refused() {
-  return (
-    <Dialog title="The server no longer accepts the key" onClose={forget}>
-      <p>It was revoked, has run out, or was replaced. With another key this page goes on exactly where it was.</p>
-      <KeyEntry isReplacing />
-    </Dialog>
   );
 }
 

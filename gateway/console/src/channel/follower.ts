@@ -3,7 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { signal } from "@preact/signals";
 import { channels, isAway, observe } from "../app/api.ts";
 import { type Failure, failureOf, reasonOf } from "../app/failure.ts";
-import { refused } from "../app/key.ts";
+import { key, refused } from "../app/key.ts";
 import { pause } from "../app/poll.ts";
 import type { Direction, Record as Stored } from "../gen/continuo/v1/channel_pb.ts";
 import type { ReadResponse } from "../gen/continuo/v1/channel_service_pb.ts";
@@ -35,6 +35,10 @@ export class Follower {
   readonly state = signal<State>({ is: "connecting" });
   readonly tail = signal<number | undefined>(undefined);
   #next: number | undefined;
+  /** The key that the open connection was made with. */
+  #used = "";
+  /** It was refused and asks no more by itself. */
+  #isIdle = false;
   readonly #over = new AbortController();
 
   constructor(
@@ -47,6 +51,14 @@ export class Follower {
 
   stop(): void {
     this.#over.abort();
+  }
+
+  /** Tries again after a refusal, from the number after the last one there is. */
+  goOn(): void {
+    if (!this.#isIdle) return;
+    this.#isIdle = false;
+    this.state.value = { is: "connecting" };
+    void this.#run();
   }
 
   async #run(): Promise<void> {
@@ -64,7 +76,7 @@ export class Follower {
       );
       if (over.aborted) return;
       if (this.#next !== before || why === undefined) wait = PAUSE_MS_MIN;
-      if (why !== undefined && !this.#mayTryAgain(why)) return;
+      if (why !== undefined && !this.#mayTryAgain(why)) return void (this.#isIdle = true);
       await pause(wait, over);
       wait = Math.min(wait * 2, PAUSE_MS_MAX);
     }
@@ -74,8 +86,10 @@ export class Follower {
     const { code } = ConnectError.from(cause);
     // Nobody looks, or the watch found the connection dead.
     if (code === Code.Canceled) return true;
-    observe(cause);
-    if (isAway(cause) || code === Code.Unauthenticated || failureOf(cause).isPassing) {
+    observe(cause, `Bearer ${this.#used}`);
+    // The next connection is made with another key.
+    if (code === Code.Unauthenticated) return true;
+    if (isAway(cause) || failureOf(cause).isPassing) {
       this.state.value = { is: "waiting", why: failureOf(cause) };
       return true;
     }
@@ -86,6 +100,7 @@ export class Follower {
   /** One connection. It ends when the page is hidden: a browser has six to a server without TLS, for all its tabs. */
   async #read(over: AbortSignal): Promise<void> {
     const connection = new AbortController();
+    this.#used = key.value;
     const end = () => connection.abort();
     const hidden = () => document.hidden && end();
     let dog = setTimeout(end, HEARTBEAT_MS * MISSED_MAX);

@@ -3,8 +3,9 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isCanceled } from "../app/api.ts";
 import { type Failure, failureOf } from "../app/failure.ts";
+import { refused } from "../app/key.ts";
 import { bytes, clockTime, count, fullTime } from "../app/format.ts";
-import { Copy, Empty, Note } from "../parts/basics.tsx";
+import { ChannelLabel, Copy, Empty, Note } from "../parts/basics.tsx";
 import { Bytes, Json, Text } from "../parts/json.tsx";
 import { VirtualList, reveal } from "../parts/virtual_list.tsx";
 import type { State } from "./follower.ts";
@@ -50,6 +51,9 @@ export function Pane({ tape, onJump, onClose }: Props) {
     setFollows(false);
     reveal(box.current, at, ROW_HEIGHT);
   };
+  // A channel that is shorter than what was seen of it is another one now.
+  const again = () =>
+    state.is === "refused" && state.why.reason === "PAST_TAIL" ? onJump(tape.first ?? 0) : tape.follower.goOn();
   const [isGoingBack, setIsGoingBack] = useState(false);
   const back = async () => {
     setIsGoingBack(true);
@@ -61,7 +65,9 @@ export function Pane({ tape, onJump, onClose }: Props) {
   return (
     <section class="pane" aria-label={tape.label}>
       <header>
-        <h3>{tape.label}</h3>
+        <h3 aria-label={tape.label}>
+          <ChannelLabel label={tape.label} />
+        </h3>
         <StateMark state={state} />
         <span class="grow" />
         {tail !== undefined && <span class="faint">{count(tail)} written</span>}
@@ -72,7 +78,7 @@ export function Pane({ tape, onJump, onClose }: Props) {
           </button>
         )}
       </header>
-      {state.is === "refused" && <Note failure={state.why} onRetry={() => onJump(tape.first ?? 0)} />}
+      {state.is === "refused" && <Note failure={state.why} onRetry={again} />}
       {failure && <Note failure={failure} onRetry={() => (setFailure(undefined), void back())} />}
       {!!tape.first && (
         <button type="button" class="earlier" disabled={isGoingBack} onClick={back}>
@@ -124,7 +130,7 @@ function EntryRow({ entry, isSelected, onPick }: { entry: Entry; isSelected: boo
     >
       <span class="seq">{entry.seq}</span>
       <span class="at">{clockTime(entry.ms)}</span>
-      {entry.tag && <span class="tag">{entry.tag}</span>}
+      {entry.tag && <span class={`tag ${entry.kind}`}>{entry.tag}</span>}
       <span class="line">{entry.line}</span>
       {entry.body.length > 1024 && <span class="size">{bytes(entry.body.length)}</span>}
     </div>
@@ -143,7 +149,7 @@ function StateMark({ state }: { state: State }) {
   const words = {
     connecting: "reading",
     live: "live",
-    paused: "paused",
+    paused: refused.value ? "waits for a key" : "paused",
     waiting: "waiting for the server",
     refused: "refused",
   };

@@ -30,7 +30,11 @@ export function Tokens({ session, onClose }: { session: Session; onClose: () => 
     const until = Date.now() + Number(minutes.value) * 60_000;
     failure.value = made.value = undefined;
     try {
-      const { token } = await tokens.createPublicToken({ scopes, expiresAt: timestampFromMs(until) });
+      const { token } = await tokens.createPublicToken({
+        scopes,
+        expiresAt: timestampFromMs(until),
+        session: session.id,
+      });
       made.value = { token, scopes, until };
     } catch (cause) {
       failure.value = failureOf(cause);
@@ -101,7 +105,7 @@ function Revoke({ session, onFailure }: { session: Session; onFailure: (why: Fai
     try {
       const { notBefore } = await tokens.revokeTokens(isAll ? {} : { session: session.id });
       done.value = {
-        what: isAll ? "All public tokens of the environment" : "The session tokens",
+        what: isAll ? "All public tokens of this environment" : "The tokens of this session",
         at: msOf(notBefore) ?? Date.now(),
       };
     } catch (cause) {
@@ -112,15 +116,15 @@ function Revoke({ session, onFailure }: { session: Session; onFailure: (why: Fai
     <section class="revoke">
       <h3>Revoke</h3>
       <p>
-        A session token comes from the create of its session and is bound to it. A token made here names the session in
-        its scopes; it ends with its time, or with all public tokens of the environment.
+        Tokens that were made here, and the one that came with the session when it was created, are bound to the session
+        and refused together. A token that somebody signed with the key ends with its time, or with all public tokens.
       </p>
       {asked.value ? (
         <div class="buttons" role="alert">
           <span>
             {asked.value === "all"
-              ? "Every browser of this environment needs a new token then."
-              : "Browsers of this session need a new token then."}
+              ? "Whoever uses a public token of this environment needs a new one then, and is told so at once."
+              : "Whoever reads or writes this session with a token needs a new one then, and is told so at once."}
           </span>
           <button type="button" onClick={() => (asked.value = undefined)}>
             Keep them
@@ -132,7 +136,7 @@ function Revoke({ session, onFailure }: { session: Session; onFailure: (why: Fai
       ) : (
         <div class="buttons">
           <button type="button" onClick={() => (asked.value = "session")}>
-            Session tokens…
+            Tokens of this session…
           </button>
           <button type="button" class="danger" onClick={() => (asked.value = "all")}>
             All public tokens…

@@ -2,7 +2,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client, channelPath, unique } from "../../node/support/http.mjs";
+import { claimsOf, scoped, secondsAgo, sign } from "../../node/support/tokens.mjs";
 import { Visitor, each, open } from "../support/console.mjs";
+
+/** Life of a token that ends while one looks. */
+const LIFE_S = 8;
 
 let all;
 before(async () => (all = await open()));
@@ -19,6 +23,16 @@ const enter = (t, name, query = "", more = {}) =>
 /** The numbers that are seen. */
 const seqs = (pane) =>
   pane.locator(".entry[data-seq]").evaluateAll((rows) => rows.map((row) => Number(row.dataset.seq)));
+/** So many records, each number once. */
+async function assertWhole(pane, count) {
+  assert.equal(await pane.locator(".entry.data").count(), count);
+  const numbers = await seqs(pane);
+  assert.deepEqual(
+    numbers,
+    Array.from(numbers, (_, i) => i),
+    "without gap or repeat",
+  );
+}
 
 test("records of both sides arrive while one looks, with their numbers and in full", async (t) => {
   const name = await made();
@@ -114,20 +128,62 @@ test("what was trimmed away is marked as such", async (t) => {
   await visitor.shot("session-gap");
 });
 
-test("a named channel is read beside the others, and written", async (t) => {
+test("named channels are listed as they come, chosen or typed, read beside the others, and written", async (t) => {
   const name = await made();
-  await all.client.append(name, "out", "from the tools", { name: "tools" });
+  for (const text of ["first", "from the tools"]) await all.client.append(name, "out", text, { name: "tools" });
+  await all.client.append(name, "in", "go", { name: "steps" });
   const visitor = await enter(t, name);
-  await visitor.page.getByLabel("Name of a channel").fill("tools");
-  await visitor.button("Open").click();
+  const channels = visitor.page.getByRole("button", { name: /^Channels/ });
+  const dialog = visitor.page.getByRole("dialog", { name: "Named channels" });
+  await channels.click();
+  await dialog.getByRole("button", { name: /^tools\.out, 2 written/ }).waitFor();
+  await dialog.getByRole("button", { name: /^steps\.in, 1 written/ }).waitFor();
+  await all.client.append(name, "out", "now", { name: "later" });
+  await dialog.getByRole("button", { name: /^later\.out, 1 written/ }).waitFor();
+  await visitor.shot("session-channels");
+  await visitor.page.getByLabel("Name of a channel").fill("too");
+  await dialog.getByRole("button", { name: /^steps/ }).waitFor({ state: "detached" });
+  await dialog.getByRole("button", { name: /^tools/ }).click();
   await visitor.pane("tools.out").getByText("from the tools").waitFor();
-  await visitor.page.getByLabel("Channel", { exact: true }).selectOption({ label: "to tools.out" });
-  await visitor.say("to the tools");
-  await visitor.pane("tools.out").getByText("to the tools").waitFor();
+  await channels.click();
+  await visitor.page.getByLabel("Name of a channel").fill("not there yet");
+  await visitor.page.keyboard.press("Enter");
+  assert.equal(await visitor.page.locator(".open-channel input:invalid").count(), 1, "no such name is possible");
+  await visitor.page.getByLabel("Name of a channel").fill("nobody-wrote-it");
+  await visitor.page.keyboard.press("Enter");
+  await visitor.pane("nobody-wrote-it.out").getByText("Nothing here yet").waitFor();
+  await visitor.page.getByLabel("Channel", { exact: true }).selectOption({ label: "to nobody-wrote-it.out" });
+  await visitor.say("to the new one");
+  await visitor.pane("nobody-wrote-it.out").getByText("to the new one").waitFor();
   await visitor.page.reload();
-  await visitor.pane("tools.out").getByText("to the tools").waitFor();
+  await visitor.pane("nobody-wrote-it.out").getByText("to the new one").waitFor();
+  await channels.click();
+  await visitor.text("Close one to open another").waitFor();
+  assert.ok(await dialog.getByRole("button", { name: /^later/ }).isDisabled());
+  await dialog.getByRole("button", { name: /^nobody-wrote-it\.out, 1 written/ }).click();
+  await visitor.page.keyboard.press("Escape");
+  await visitor.pane("nobody-wrote-it.out").waitFor({ state: "detached" });
   await visitor.button("Close tools.out").click();
   await visitor.pane("tools.out").waitFor({ state: "detached" });
+  await visitor.assertQuiet();
+});
+
+test("a token for one channel opens that channel, and is told that it does not see the session", async (t) => {
+  const name = await made();
+  const { id } = (await all.client.call("GET", `/api/v1/sessions/${name}`)).body;
+  await all.client.append(name, "out", "for everyone");
+  await all.client.append(name, "out", "from the tools", { name: "tools" });
+  await all.client.append(name, "out", "not for them", { name: "steps" });
+  const visitor = await enter(t, id, "", { key: await scoped(all.client, `read:sessions:${id}:channels:tools`) });
+  await visitor.text("This token does not see the session").waitFor();
+  await visitor.page.getByRole("button", { name: /^Channels/ }).click();
+  const listed = visitor.page.getByRole("list", { name: "Channels that were written" }).getByRole("button");
+  await listed.first().waitFor();
+  assert.deepEqual(await listed.locator("code").allTextContents(), ["tools.out"]);
+  await listed.click();
+  await visitor.pane("tools.out").getByText("from the tools").waitFor();
+  await visitor.shot("session-one-channel");
+  await visitor.assertQuiet();
 });
 
 test("a session is handed over and closed, and says so", async (t) => {
@@ -145,7 +201,7 @@ test("a session is handed over and closed, and says so", async (t) => {
   assert.equal(body.closedReason, "all said");
 });
 
-test("a token that was made here reads and writes this session alone, until it is revoked; with another key the page goes on", async (t) => {
+test("a token that was made here reads and writes this session alone, until those of the session are revoked", async (t) => {
   const [name, other] = [await made(), await made()];
   await all.client.append(name, "out", "before");
   const visitor = await enter(t, name);
@@ -158,26 +214,56 @@ test("a token that was made here reads and writes this session alone, until it i
 
   const guest = await Visitor.enter(t, all, { key: token });
   await guest.page.getByRole("link", { name: /^Open/ }).click();
-  await guest.pane(".out").or(guest.page.locator(".conversation")).first().waitFor();
   await guest.text(".in is read with a secret key only").waitFor();
   await guest.pane(".out").getByText("before").waitFor();
   await guest.shot("session-guest");
 
-  await visitor.button("All public tokens…").click();
+  await visitor.button("Tokens of this session…").click();
   await visitor.button("Revoke now").click();
   await visitor.text("are refused now").waitFor();
-  await guest.page.getByRole("dialog", { name: "The server no longer accepts the key" }).waitFor();
+  await guest.page.getByRole("dialog", { name: "This token has ended" }).waitFor();
   await guest.shot("session-refused");
+  assert.equal((await holder.append(name, "in", "again")).status, 401);
   await all.client.append(name, "out", "meanwhile");
   await guest.giveKey(all.server.key);
   await guest.pane(".out").getByText("meanwhile").waitFor();
-  assert.equal(await guest.pane(".out").locator(".entry.data").count(), 2);
-  const numbers = await seqs(guest.pane(".out"));
-  assert.deepEqual(
-    numbers,
-    Array.from(numbers, (_, i) => i),
-    "without gap or repeat",
-  );
+  await assertWhole(guest.pane(".out"), 2);
+});
+
+test("a token that ends in mid-stream is said to have ended; what is shown stays, and goes on with another one", async (t) => {
+  const name = await made();
+  const { id } = (await all.client.call("GET", `/api/v1/sessions/${name}`)).body;
+  await all.client.append(name, "out", "before");
+  const visitor = await enter(t, name, "?view=records", { key: null });
+  const claims = { ...(await claimsOf(all.client)), scopes: [`read:sessions:${id}`] };
+  await visitor.giveKey(sign(all.server.key, { ...claims, exp: secondsAgo(-LIFE_S) }));
+  const out = visitor.pane(".out");
+  await out.locator(".entry", { hasText: "before" }).click();
+  const reads = [];
+  visitor.page.on("request", (request) => reads.push(...(request.url().endsWith("/Read") ? [request] : [])));
+  const ended = visitor.page.getByRole("dialog", { name: "This token has ended" });
+  await ended.getByText("It was good until").waitFor();
+  const asked = reads.length;
+  await visitor.page.keyboard.press("Escape");
+  await ended.waitFor({ state: "detached" });
+  await out.getByText("waits for a key").waitFor();
+  await visitor.page.getByRole("group", { name: "Record 1" }).waitFor();
+  await visitor.shot("session-ended");
+  await all.client.append(name, "out", "meanwhile");
+  await visitor.button("Enter another").click();
+  await visitor.page
+    .getByLabel("Secret key or scoped token")
+    .fill(sign(all.server.key, { ...claims, exp: secondsAgo(1) }));
+  await visitor.page.keyboard.press("Enter");
+  await ended.getByRole("alert").getByText("The server does not accept this key").waitFor();
+  assert.equal(reads.length, asked, "nothing was asked for with a token that has ended");
+  assert.equal(await out.getByText("meanwhile").count(), 0);
+  await visitor.giveKey(sign(all.server.key, claims));
+  await out.getByText("meanwhile").waitFor();
+  await visitor.page.getByRole("group", { name: "Record 1" }).waitFor();
+  await assertWhole(out, 2);
+  assert.equal(reads.length, asked + 1, "one connection went on where the other ended");
+  await visitor.assertQuiet();
 });
 
 test("calls are copied in four ways, without the key", async (t) => {
