@@ -4,8 +4,8 @@ import { go, page } from "./route.ts";
 export const SHORTCUTS = [
   ["?", "this list"],
   ["/", "search sessions by name"],
-  ["j k", "next and previous row of a list"],
-  ["Enter", "open the selected row"],
+  ["j k", "next and previous row of a list, as ↓ and ↑"],
+  ["Enter", "open the selected row, send a message"],
   ["m", "write a message"],
   ["g s", "sessions"],
   ["g p", "playground"],

@@ -3,8 +3,10 @@ import { messageText } from "../chat/message.ts";
 import { isObject } from "./fields.ts";
 import type { Record as Stored } from "../gen/continuo/v1/channel_pb.ts";
 
-/** Most bytes of a body that a row reads for its one line. */
-const LINE_BYTES_MAX = 400;
+/** Largest body that is parsed for its one line; of a larger one the beginning is shown as it is. */
+const PARSED_BYTES_MAX = 4_096;
+/** Longest line; a row never shows more. */
+const LINE_MAX = 400;
 
 export type Kind = "data" | "control" | "command" | "binary";
 
@@ -56,8 +58,13 @@ export function entryOf(record: Stored): Entry {
   } else {
     describe(entry);
   }
+  entry.line = entry.line.slice(0, LINE_MAX).replace(UNSEEN, seen);
   return entry;
 }
+
+/** What would break the line or turn the letters around it. */
+const UNSEEN = /[\n\r\u202a-\u202e\u2066-\u2069]/g;
+const seen = (char: string) => (char < " " ? "⏎" : `\\u${char.charCodeAt(0).toString(16)}`);
 
 function commandLine({ tag, body }: Entry): string {
   if (tag === "trim" && body.length === 8) {
@@ -68,8 +75,8 @@ function commandLine({ tag, body }: Entry): string {
 
 function describe(entry: Entry): void {
   const { body } = entry;
-  const isWhole = body.length <= LINE_BYTES_MAX;
-  const text = textOf(isWhole ? body : body.subarray(0, LINE_BYTES_MAX), isWhole);
+  const isWhole = body.length <= PARSED_BYTES_MAX;
+  const text = textOf(isWhole ? body : body.subarray(0, LINE_MAX), isWhole);
   if (text === undefined) {
     entry.kind = "binary";
     entry.tag = "binary";
@@ -78,7 +85,8 @@ function describe(entry: Entry): void {
   }
   const data = isWhole ? payload(parsed(text)) : undefined;
   entry.tag = tagOf(data) ?? /"(?:type|kind)\\?":\\?"([\w:.-]{1,40})/.exec(text)?.[1] ?? "";
-  entry.line = lineOf(data) ?? text;
+  // What is too long to be parsed is shown without the envelope that REST puts around it.
+  entry.line = lineOf(data) ?? text.replace(/^\{"data":"?/, "").replaceAll('\\"', '"');
 }
 
 /** The text of some bytes; undefined if they are none. A piece may end in the middle of a character. */

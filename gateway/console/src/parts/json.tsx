@@ -85,7 +85,7 @@ export function Bytes({ bytes }: { bytes: Uint8Array }) {
     const line = [...seen.subarray(at, at + LINE)];
     const hex = line.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
     const print = line.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
-    out.push(`${at.toString(16).padStart(6, "0")}  ${hex.padEnd(LINE * 3)} ${print}`);
+    out.push(`${at.toString(16).padStart(5, "0")}  ${hex.padEnd(LINE * 3)} ${print}`);
   }
   return (
     <>

@@ -17,6 +17,8 @@ export function Filters() {
     setQuery((query) => (value ? query.set(field, value) : query.delete(field)));
   const clear = () => setQuery((query) => FIELDS.forEach((field) => query.delete(field)));
   const period = query.get("period") ?? "";
+  // Those that a phone hides until they are asked for.
+  const hidden = ["task", "type", "tag", "period"].flatMap((field) => query.getAll(field)).length;
   return (
     <search class="filters">
       <div class="filter-row">
@@ -29,7 +31,7 @@ export function Filters() {
         />
         {isNarrow.value && (
           <button type="button" aria-expanded={isOpen.value} onClick={() => (isOpen.value = !isOpen.value)}>
-            Filters
+            Filters{hidden > 0 && ` (${hidden})`}
           </button>
         )}
         {isFiltered(query) && (

@@ -61,6 +61,7 @@ for (const dark of [false, true]) {
     }
     await visitor.page.goto(`${all.url}#/sessions/chat`);
     for (const [button, title] of [
+      ["Channels", "Named channels"],
       ["Tokens", "Scoped tokens"],
       ["Copy as", "Copy as"],
       ["Close", "Close the session"],
@@ -73,6 +74,52 @@ for (const dark of [false, true]) {
     await visitor.assertQuiet();
   });
 }
+
+test("everything is reached with Tab and seen to be, and a dialog keeps the focus and gives it back", async (t) => {
+  const visitor = await Visitor.enter(t, all, { path: "#/sessions/chat?view=records" });
+  const { page } = visitor;
+  await page.locator(".entry").first().waitFor();
+  await visitor.button("End and continue").waitFor();
+  const wanted = await page.evaluate(() => {
+    const seen = [...document.querySelectorAll("a, button, input, select, textarea")].filter(
+      (element) => !element.disabled && element.checkVisibility(),
+    );
+    return seen.map((element) => (element.ariaLabel ?? element.textContent).trim());
+  });
+  const focused = () =>
+    page.evaluate(() => {
+      const element = document.activeElement;
+      const isSeen = getComputedStyle(element).outlineStyle !== "none";
+      return { name: (element.ariaLabel ?? element.textContent).trim(), isSeen, isBody: element === document.body };
+    });
+  const reached = new Set();
+  for (let i = 0; i < 80; i++) {
+    await page.keyboard.press("Tab");
+    const { name, isSeen, isBody } = await focused();
+    if (isBody) continue;
+    assert.ok(isSeen, `the focus on ${name} is not seen`);
+    reached.add(name);
+  }
+  assert.deepEqual(
+    wanted.filter((name) => !reached.has(name)),
+    [],
+  );
+  for (const name of ["Keyboard shortcuts", "Channels", "Tokens", "Copy as", "Close"]) {
+    await visitor.button(name).focus();
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog");
+    await dialog.waitFor();
+    for (let i = 0; i < 12; i++) {
+      await page.keyboard.press(i % 3 ? "Tab" : "Shift+Tab");
+      const isInside = await page.evaluate(() => document.activeElement.matches("body, dialog, dialog *"));
+      assert.ok(isInside, `the focus left ${name}`);
+    }
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+    assert.equal((await focused()).name, name, "the focus is back");
+  }
+  await visitor.assertQuiet();
+});
 
 test("on a phone nothing runs over the edge, and everything is within reach", async (t) => {
   const visitor = await Visitor.enter(t, all, { width: 390, height: 844 });
@@ -96,7 +143,7 @@ test("the health page measures, and says when the server is not ready", async (t
     .nth(2)
     .waitFor();
   await visitor.page.locator(".head").getByText("ready", { exact: true }).waitFor();
-  await visitor.page.locator("td", { hasText: "task/" }).first().waitFor();
+  await visitor.page.getByRole("rowheader", { name: "task/nobody" }).waitFor();
   await visitor.page.route("**/readyz", (route) =>
     route.fulfill({ status: 503, body: "the database cannot be reached" }),
   );

@@ -95,6 +95,25 @@ test("a record of a mebibyte is a row, opens, and is shown piece by piece", asyn
   await visitor.assertQuiet();
 });
 
+test("a row says what was said: of long words their beginning, in one line, and nothing that turns its letters", async (t) => {
+  const name = unique("rows");
+  await all.client.createSession({ externalId: name, taskIdentifier: "nobody" });
+  const message = { role: "user", parts: [{ type: "text", text: `long words ${"and more ".repeat(100)}` }] };
+  await all.client.append(name, "in", JSON.stringify({ kind: "message", payload: { message } }));
+  await all.client.append(name, "out", `"said"\n${"again ".repeat(1_000)}`);
+  await all.client.append(name, "out", "first\r\nsecond \u202eturned");
+  const visitor = await Visitor.enter(t, all, { path: `#/sessions/${name}` });
+  await visitor
+    .pane(".in")
+    .locator(".line", { hasText: /^long words and more/ })
+    .waitFor();
+  const line = (seq) => visitor.pane(".out").locator(`.entry[data-seq="${seq}"] .line`);
+  await line(2).waitFor();
+  assert.match(await line(1).textContent(), /^"said"\\nagain again/);
+  assert.equal(await line(2).textContent(), "first⏎⏎second \\u202eturned");
+  await visitor.assertQuiet();
+});
+
 test("one that is too large is refused in words, stays in the field, and nothing was stored", async (t) => {
   const name = unique("larger");
   await all.client.createSession({ externalId: name, taskIdentifier: "nobody" });
@@ -135,7 +154,7 @@ test("bytes that are no text are shown as bytes", async (t) => {
   const visitor = await Visitor.enter(t, all, { path: `#/sessions/${name}` });
   await visitor.pane(".out").locator(".entry.binary").click();
   const detail = visitor.page.getByRole("group", { name: /^Record \d/ });
-  assert.match(await detail.innerText(), /000000 {2}00 01 02 ff fe 41 80 c3 28 +···+A/);
+  assert.match(await detail.innerText(), /00000 {2}00 01 02 ff fe 41 80 c3 28 +···+A/);
   await visitor.shot("bytes");
   await visitor.assertQuiet();
 });
@@ -158,6 +177,35 @@ test("ten thousand tags are in use, and ten thousand are asked for", async (t) =
   await visitor.page.locator('.note[role="alert"], .session-row .name').first().waitFor();
   await visitor.button("Clear").click();
   await visitor.page.locator(".session-row .name").first().waitFor();
+  await visitor.assertQuiet();
+});
+
+test("of very many channels, and of names as long as they may be, each is found", async (t) => {
+  const name = unique("channels");
+  await all.client.createSession({ externalId: name, taskIdentifier: "nobody" });
+  await each(150, (i) => all.client.append(name, "out", `n${i}`, { name: `channel-${String(i).padStart(3, "0")}` }));
+  const long = "z".repeat(128);
+  for (const io of ["in", "out"]) await all.client.append(name, io, `long ${io}`, { name: long });
+  const visitor = await Visitor.enter(t, all, { path: `#/sessions/${name}?view=records`, width: 390, height: 844 });
+  await visitor.page.getByRole("button", { name: /^Channels \d+\+$/ }).click();
+  await visitor.button("List more").click();
+  await visitor.text(/^And \d+ more; type to find them/).waitFor();
+  await visitor.page.getByLabel("Name of a channel").fill(long);
+  await visitor.page
+    .getByRole("dialog")
+    .getByRole("button", { name: `${long}.in, 1 written` })
+    .waitFor();
+  await visitor.shot("channels-long-phone");
+  const over = await visitor.page.evaluate(() => {
+    const dialog = document.querySelector("dialog");
+    return dialog.scrollWidth - dialog.clientWidth;
+  });
+  assert.ok(over <= 0, `${over} pixels too wide`);
+  await visitor.page
+    .getByRole("dialog")
+    .getByRole("button", { name: `${long}.in, 1 written` })
+    .click();
+  await visitor.pane(`${long}.in`).getByText("long in").waitFor();
   await visitor.assertQuiet();
 });
 
