@@ -94,16 +94,34 @@ export function Dialog({ title, onClose, children, isWide }: DialogProps) {
   // A passive effect would give the focus back a frame late, and take it from where it went meanwhile.
   useLayoutEffect(() => {
     const before = document.activeElement;
-    dialog.current?.showModal();
-    return () => before instanceof HTMLElement && before.focus();
+    const element = dialog.current;
+    element?.showModal();
+    return () => {
+      // What lies behind an open one takes no focus.
+      element?.close();
+      if (before instanceof HTMLElement) before.focus();
+    };
   }, []);
-  const outside = (event: MouseEvent) => event.target === dialog.current && onClose();
+  // The browser tells of a close a moment later, when another dialog may be open that is not meant.
+  const isOver = useRef(false);
+  const close = () => {
+    if (!isOver.current) onClose();
+    isOver.current = true;
+  };
+  const outside = (event: MouseEvent) => event.target === dialog.current && close();
   return (
-    <dialog ref={dialog} class={isWide ? "wide" : undefined} aria-label={title} onClose={onClose} onMouseDown={outside}>
+    <dialog
+      ref={dialog}
+      class={isWide ? "wide" : undefined}
+      aria-label={title}
+      onCancel={close}
+      onClose={close}
+      onMouseDown={outside}
+    >
       <div class="dialog">
         <header>
           <h2>{title}</h2>
-          <button type="button" class="quiet" aria-label="Close dialog" onClick={onClose}>
+          <button type="button" class="quiet" aria-label="Close dialog" onClick={close}>
             ✕
           </button>
         </header>
