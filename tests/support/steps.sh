@@ -92,14 +92,12 @@ counts() {
         END { print passed + 0, failed + 0 }'
 }
 
-interrupted() {
-    local group
-    for group in "${RUNNING[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
-    exit 143
-}
+interrupted() { exit 143; }
 
 report() {
-    local code=$?
+    local code=$? group
+    # Whatever ended the run, nothing that it began goes on.
+    for group in "${RUNNING[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
     # Ended before the last step: that is a failure too.
     if [[ $code -ne 0 && $FAILED -eq 0 ]]; then FAILED=1; fi
     printf '\n%-20s %7s %7s %7s\n' step passed failed time

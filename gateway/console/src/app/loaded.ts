@@ -11,6 +11,16 @@ export interface Loaded<T> {
   again?: () => void;
 }
 
+/** A part of the console, which the server of another release no longer has: then it is not the server that is away. */
+export async function part<T>(imported: Promise<T>): Promise<T> {
+  try {
+    return await imported;
+  } catch (cause) {
+    const { ok } = await fetch(location.pathname);
+    throw ok ? new Error("The server has another release of this console: reload the page") : cause;
+  }
+}
+
 /** What `load` gives, asked for anew when `about` changes; while the server is away, asked again and again. */
 export function useLoaded<T>(load: () => Promise<T>, about: unknown[]): Loaded<T> {
   const [tries, setTries] = useState(0);

@@ -10,7 +10,7 @@ import { silentSince } from "./api.ts";
 import { duration, now, short } from "./format.ts";
 import { forget, holder, key, kindName, refused } from "./key.ts";
 import { KeyEntry } from "./key_entry.tsx";
-import { useLoaded } from "./loaded.ts";
+import { part, useLoaded } from "./loaded.ts";
 import { href, page, route } from "./route.ts";
 import { SHORTCUTS, listen } from "./shortcuts.ts";
 import { Refused } from "./refused.tsx";
@@ -93,7 +93,7 @@ function Page() {
 
 /** Read by few visitors, so it comes when it is asked for. */
 function Docs() {
-  const { value, failure, again } = useLoaded(() => import("../docs/page.tsx"), []);
+  const { value, failure, again } = useLoaded(() => part(import("../docs/page.tsx")), []);
   return value ? <value.DocsPage /> : <main class="page">{failure && <Note failure={failure} onRetry={again} />}</main>;
 }
 

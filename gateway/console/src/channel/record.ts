@@ -98,7 +98,7 @@ export function textOf(body: Uint8Array, isWhole = true): string | undefined {
   }
 }
 
-export function parsed(text: string): unknown {
+function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

@@ -1,9 +1,9 @@
 // How the server does right now.
 import type { Signal } from "@preact/signals";
-import type { ComponentChildren, ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
 import { count } from "../app/format.ts";
 import { isKey } from "../app/key.ts";
+import { part, useLoaded } from "../app/loaded.ts";
 import { usePoll } from "../app/poll.ts";
 import { Empty } from "../parts/basics.tsx";
 import { type Series, latencies, load, percentile, probe, readiness } from "./probes.ts";
@@ -105,8 +105,4 @@ function Card({ series, more, children }: { series: Series; more: string; childr
 }
 
 /** The plots come when this page is first looked at. */
-function usePlot(): ComponentType<{ series: Series }> | undefined {
-  const [plot, setPlot] = useState<{ Plot: ComponentType<{ series: Series }> }>();
-  useEffect(() => void import("./plot.tsx").then(setPlot), []);
-  return plot?.Plot;
-}
+const usePlot = () => useLoaded(() => part(import("./plot.tsx")), []).value?.Plot;

@@ -4,6 +4,7 @@ import { useMemo } from "preact/hooks";
 import { channels, isCanceled } from "../app/api.ts";
 import { type Failure, failureOf } from "../app/failure.ts";
 import { count } from "../app/format.ts";
+import { key } from "../app/key.ts";
 import { usePoll } from "../app/poll.ts";
 import { setQuery } from "../app/route.ts";
 import { labelOf } from "../channel/tape.ts";
@@ -54,8 +55,8 @@ interface Props {
 export function Channels({ session, open, openMax, isAlone = false }: Props) {
   const list = useMemo(() => new ChannelList(session, isAlone), [session, isAlone]);
   const isAsked = useSignal(false);
-  // Anew when it is asked for, and when something was opened: that may be the first word of a channel.
-  const about = [list, isAsked.value, open.join(), list.asked.value];
+  // Anew when it is asked for, with another key, and when something was opened: that may be the first word of a channel.
+  const about = [list, isAsked.value, open.join(), list.asked.value, key.value];
   usePoll(isAsked.value ? OPEN_MS : SLOW_MS, about, (signal) => list.refresh(signal));
   const there = list.named.value?.length ?? 0;
   return (
@@ -114,7 +115,9 @@ function Choice({ list, open, openMax, onClose }: Omit<Props, "session"> & { lis
       {there?.length === 0 && (
         <Empty title="No named channel was written yet">It is there with its first record.</Empty>
       )}
-      {!!there?.length && found?.length === 0 && <Empty title="No channel has such a name yet" />}
+      {!!there?.length && found?.length === 0 && (
+        <Empty title={list.isMore.value ? "None of those listed has such a name" : "No channel has such a name yet"} />
+      )}
       {!!found?.length && (
         <ul class="channels" tabIndex={0} aria-label="Channels that were written">
           {found.slice(0, SHOWN_MAX).map((channel) => {

@@ -28,13 +28,13 @@ const FORMS = [
 export function Composer({ session, isStreaming, others, isClosed, isPlain }: Props) {
   const text = useSignal("");
   const form = useSignal<Form>("message");
-  const to = useSignal(0);
+  const to = useSignal(".in");
   const failure = useSignal<Failure | undefined>(undefined);
   const isSending = useSignal(false);
   const unsent = useRef<{ what: string; id: string } | undefined>(undefined);
   const area = useRef<HTMLTextAreaElement>(null);
   const targets = [inOf(session), ...others];
-  const target = targets[to.value] ?? targets[0]!;
+  const target = targets.find((channel) => labelOf(channel) === to.value) ?? targets[0]!;
   const isChat = form.value === "message" && target.name === "" && target.direction === Direction.IN;
 
   useEffect(() => {
@@ -114,12 +114,12 @@ export function Composer({ session, isStreaming, others, isClosed, isPlain }: Pr
           {others.length > 0 && (
             <select
               aria-label="Channel"
-              value={to.value}
-              onChange={(event) => (to.value = Number(event.currentTarget.value))}
+              value={labelOf(target)}
+              onChange={(event) => (to.value = event.currentTarget.value)}
             >
-              {targets.map((channel, i) => (
-                <option key={i} value={i}>
-                  to {labelOf(channel)}
+              {targets.map(labelOf).map((label) => (
+                <option key={label} value={label}>
+                  to {label}
                 </option>
               ))}
             </select>

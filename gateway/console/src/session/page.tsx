@@ -28,7 +28,7 @@ const REFRESH_MS = 2_000;
 /** Named channels that are open beside the reserved pair. */
 const NAMED_MAX = OPEN_MAX - 2;
 
-type View = "records" | "chat" | "in" | "out" | "runs" | "about";
+type View = "records" | "chat" | "runs" | "about";
 const WIDE_VIEWS = [
   ["records", "Records"],
   ["chat", "Chat"],
@@ -99,7 +99,8 @@ function Head({ store, name }: { store: SessionStore; name: string }) {
 
 function Body({ store, session }: { store: SessionStore; session: Session }) {
   const { query } = route.value;
-  const named = new Set(query.getAll("channel").slice(0, NAMED_MAX));
+  // The pair is there by itself. The address may name it all the same, from a time when a token saw nothing else.
+  const named = new Set(query.getAll("channel").filter((label) => label !== ".in" && label !== ".out").slice(0, NAMED_MAX));
   const extra = [...named].map((label) => channelOf(session.id, label));
   const isWithIn = isKey();
   const { tapes, anew } = useTapes([...(isWithIn ? [inOf(session.id)] : []), outOf(session.id), ...extra]);

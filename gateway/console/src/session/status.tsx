@@ -14,7 +14,7 @@ export function StatusPill({ session }: { session: Session }) {
   return <span class={`pill ${isFailing ? "failing" : name}`}>{isFailing ? "cannot start" : name}</span>;
 }
 
-export const LIVE = ["QUEUED", "DELAYED", "DEQUEUED", "EXECUTING", "WAITING"];
+const LIVE = ["QUEUED", "DELAYED", "DEQUEUED", "EXECUTING", "WAITING"];
 export const isLive = (status: string | undefined) => status !== undefined && LIVE.includes(status);
 
 export function RunPill({ status }: { status: string }) {

@@ -8,11 +8,12 @@ import { fullTime, msOf } from "../app/format.ts";
 import type { Session } from "../gen/continuo/v1/session_pb.ts";
 import { Copy, Dialog, Note } from "../parts/basics.tsx";
 
+// The longest is less than the 30 days that the server allows by its own clock, which may be behind this one.
 const LIVES = [
   ["15", "15 minutes"],
   ["60", "1 hour"],
   ["1440", "1 day"],
-  ["43200", "30 days"],
+  ["41760", "29 days"],
 ] as const;
 
 export function Tokens({ session, onClose }: { session: Session; onClose: () => void }) {

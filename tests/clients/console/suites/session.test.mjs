@@ -157,6 +157,13 @@ test("named channels are listed as they come, chosen or typed, read beside the o
   await visitor.pane("nobody-wrote-it.out").getByText("to the new one").waitFor();
   await visitor.page.reload();
   await visitor.pane("nobody-wrote-it.out").getByText("to the new one").waitFor();
+  const target = visitor.page.getByLabel("Channel", { exact: true });
+  await target.selectOption({ label: "to nobody-wrote-it.out" });
+  await visitor.button("Close tools.out").click();
+  await visitor.pane("tools.out").waitFor({ state: "detached" });
+  assert.equal(await target.inputValue(), "nobody-wrote-it.out", "what is closed beside it moves no record elsewhere");
+  await channels.click();
+  await dialog.getByRole("button", { name: /^tools/ }).click();
   await channels.click();
   await visitor.text("Close one to open another").waitFor();
   assert.ok(await dialog.getByRole("button", { name: /^later/ }).isDisabled());

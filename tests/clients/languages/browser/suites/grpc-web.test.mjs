@@ -154,10 +154,10 @@ test("a token that ends while its stream is open is renewed once, and nothing is
   const exp = Math.floor(Date.now() / 1000) + 2;
   const scopes = [`read:sessions:${session.externalId}`];
   const short = sign(server.key, { ...(await claimsOf(client)), exp, scopes });
+  renewed.length = 0;
   await follow(where(short));
   await write("while it was good");
   await whenSeen("while it was good");
-  renewed.length = 0;
   await whenRenewed();
   await write("after its end");
   await whenSeen("after its end");
