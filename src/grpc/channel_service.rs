@@ -2,7 +2,7 @@
 
 mod attach;
 mod produce;
-mod pump;
+pub(crate) mod pump;
 mod read;
 
 use crate::Services;

@@ -17,13 +17,14 @@ pub struct Environment {
     pub root_key_sealed: Vec<u8>,
     /// SHA-256 of the root key: what a bearer is looked up by.
     pub root_key_hash: Vec<u8>,
-    /// Root keys before a rotation, sealed and hashed, each until the end of its grace.
+    /// Root keys before a rotation, sealed and hashed, each until the end of its grace and for a day after it, so that replicas are
+    /// told of its end.
     pub rotated: Vec<RotatedKey>,
     /// Public tokens of this environment issued before this moment are refused.
     pub tokens_not_before: Option<Timestamp>,
 }
 
-/// A root key in its grace period.
+/// A root key that was replaced.
 #[derive(Clone, Debug)]
 pub struct RotatedKey {
     /// Sealed, as above.

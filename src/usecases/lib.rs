@@ -54,7 +54,7 @@ pub use end_and_continue::{Continued, EndAndContinue};
 pub use initialize_channel::{
     CHANNEL_MAX_AGE_SECONDS_MAX, InitializedChannel, PUBLIC_STREAM_TOKEN_MS, STREAM_TOKEN_MS,
 };
-pub use list_channels::{CHANNELS_PAGE_DEFAULT, CHANNELS_PAGE_MAX, ChannelPage, ListChannels};
+pub use list_channels::{CHANNELS_PAGE_MAX, ChannelPage, ListChannels};
 pub use list_queues::QUEUES_MAX;
 pub use list_sessions::{ListSessions, SessionPage};
 pub use list_workers::WORKERS_PAGE_MAX;

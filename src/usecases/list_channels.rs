@@ -10,8 +10,6 @@ use continuo_ports::{WrittenChannel, WrittenPage};
 
 /// Most channels of a page.
 pub const CHANNELS_PAGE_MAX: u32 = 1_000;
-/// Channels of a page that does not say.
-pub const CHANNELS_PAGE_DEFAULT: u32 = 100;
 
 /// A page that is asked for.
 #[derive(Clone, Debug)]

@@ -9,6 +9,8 @@ use continuo_ports::worker_store::{ConnectedWorker, WorkerPage, WorkerPosition};
 pub const WORKERS_PAGE_MAX: u32 = 1_000;
 /// A page with more is cut short, though not below one worker: each may know many tasks, and clients take an answer of 4 MiB.
 pub(crate) const WORKERS_PAGE_BYTES_MAX: usize = 2 << 20;
+/// Rows that are read for a page, whatever its size: each may be half a megabyte.
+const WORKERS_READ_MAX: u32 = 100;
 /// What a name takes beside its bytes on the wire.
 const NAME_OVERHEAD_BYTES: usize = 3;
 
@@ -25,7 +27,7 @@ impl Core {
             return Err(Error::PermissionDenied);
         }
         let seen_from = self.workers_lost_before(self.now());
-        let size = size.clamp(1, WORKERS_PAGE_MAX);
+        let size = size.clamp(1, WORKERS_READ_MAX);
         let mut page = self.ports.workers.list_workers(&caller.environment, seen_from, after, size).await?;
         let mut bytes = 0;
         let fitting = page.workers.iter().take_while(|listed| {

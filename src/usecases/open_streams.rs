@@ -1,7 +1,7 @@
 //! Streams that are open, and the end of each when its credential ends: at its expiry, and within a second of its revocation.
 //!
-//! A stream costs an entry, no timer and no look-up. One task of the node sleeps until the next expiry, and another asks the
-//! database for what was revoked lately; only streams that this concerns authenticate their bearer once more.
+//! A stream costs an entry, no timer and no look-up. One task of the node sleeps until the next expiry, another asks the
+//! database for what was revoked lately, and a third authenticates once more the bearers of streams that this concerns.
 
 use crate::Core;
 use continuo_domain::error::CredentialProblem;
@@ -22,8 +22,8 @@ use tracing::{debug, warn};
 /// How often the database is asked, while streams are open. With the answer, less than a second.
 const LOOK_EVERY: Duration = Duration::from_millis(750);
 /// A revocation is dated before it is committed, by another replica's clock: each look goes back so far before the last one.
-/// No statement of a write takes as long.
-const LOOK_BACK_MS: u64 = 60_000;
+/// Longer than all tries of a write together, and than clocks of replicas may differ.
+const LOOK_BACK_MS: u64 = 600_000;
 /// Where revocations come one after another, one look is for several.
 const GATHER: Duration = Duration::from_millis(20);
 /// Longest sleep of who waits for an expiry: the clock may be set.
@@ -39,6 +39,8 @@ pub(crate) struct OpenStreams {
     sooner: Notify,
     /// Somebody knows of a revocation, or the first stream was opened.
     look: Notify,
+    /// There are bearers to be authenticated once more.
+    doubts: Notify,
     seen: tokio::sync::Mutex<Seen>,
 }
 
@@ -259,13 +261,14 @@ fn expired(credential: &Credential) -> CredentialProblem {
 }
 
 impl Core {
-    /// Whose bearer this is, and how it stands from here on. A run's token stands for good: it is renewed while the run has
-    /// its lease, and leases and fences say what the run may still do.
+    /// Whose bearer this is, and how it stands from here on. A run's own token stands for good: it is renewed while the run has
+    /// its lease, and leases and fences say what the run may still do. The form for SDKs, which opens more than the run's own
+    /// session, stands until it expires.
     pub async fn authenticate_stream(&self, bearer: &str) -> Result<(Principal, Standing)> {
         let seen = self.streams.seen();
         let caller = self.authenticate(bearer).await?;
         let standing = match caller.credential {
-            Credential::RunToken(_) | Credential::WaitpointToken(_) => Standing(None),
+            Credential::RunToken(_) | Credential::WaitpointToken(_) if caller.expires_at.is_none() => Standing(None),
             _ => self.streams.add(bearer, &caller, seen),
         };
         Ok((caller, standing))
@@ -276,7 +279,8 @@ impl Core {
         tokio::select! {
             () = self.stopping.cancelled() => {}
             () = self.end_expired_streams() => {}
-            () = self.end_revoked_streams() => {}
+            () = self.look_for_revocations() => {}
+            () = self.settle_doubts_for_ever() => {}
         }
     }
 
@@ -296,13 +300,13 @@ impl Core {
         }
     }
 
-    async fn end_revoked_streams(&self) {
+    async fn look_for_revocations(&self) {
         loop {
             while self.streams.is_empty() {
                 *self.streams.seen.lock().await = Seen::default();
                 self.streams.look.notified().await;
             }
-            self.end_streams(self.now()).await;
+            self.look().await;
             sleep(GATHER).await;
             tokio::select! {
                 () = self.streams.look.notified() => {}
@@ -315,14 +319,27 @@ impl Core {
     /// One round at `now`: ends what is past its time, and what was revoked since the round before.
     pub async fn end_streams(&self, now: Timestamp) {
         self.streams.end_expired(now);
-        self.look_for_revocations().await;
+        self.look().await;
+        self.settle_doubts().await;
     }
 
-    async fn look_for_revocations(&self) {
+    async fn look(&self) {
         let mut seen = self.streams.seen.lock().await;
         if let Err(error) = self.hear_revocations(&mut seen).await {
             warn!(error = %error, cause = ?error.cause(), "what was revoked will be asked again");
         }
+        self.streams.doubts.notify_one();
+    }
+
+    /// Beside the looks: many streams of one environment in doubt hold up no look for another one.
+    async fn settle_doubts_for_ever(&self) {
+        loop {
+            self.streams.doubts.notified().await;
+            self.settle_doubts().await;
+        }
+    }
+
+    async fn settle_doubts(&self) {
         let doubtful = stream::iter(self.streams.doubtful());
         doubtful.for_each_concurrent(AT_ONCE_MAX, |(id, bearer)| self.settle_doubt(id, bearer)).await;
     }

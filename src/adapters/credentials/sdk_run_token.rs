@@ -73,7 +73,7 @@ impl SdkRunTokens {
     }
 
     /// Checks and reads. Forged, cut and expired are one answer.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(EnvironmentId, RunClaim)> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(EnvironmentId, RunClaim, Timestamp)> {
         hs256::install();
         let data = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation).map_err(|_| invalid())?;
         let claims = data.claims;
@@ -83,7 +83,8 @@ impl SdkRunTokens {
         let session = claims.ses.as_deref().map(SessionId::parse).transpose().map_err(|_| invalid())?;
         let run = RunId::parse(&claims.sub).map_err(|_| invalid())?;
         let environment = EnvironmentId::parse(&claims.env).map_err(|_| invalid())?;
-        Ok((environment, RunClaim { run, session, version: claims.version, lease: claims.lease }))
+        let claim = RunClaim { run, session, version: claims.version, lease: claims.lease };
+        Ok((environment, claim, claims.exp.timestamp()))
     }
 }
 
@@ -136,7 +137,8 @@ mod tests {
         for session in [None, Some(SessionId::from_body("s1"))] {
             let (claim, token) = sign(session, NOW.plus_ms(1_000));
             assert!(is_one(&token));
-            assert_eq!(tokens(1).verify(&token, NOW).unwrap(), (EnvironmentId::from_body("e1"), claim));
+            let read = (EnvironmentId::from_body("e1"), claim, NOW.plus_ms(1_000));
+            assert_eq!(tokens(1).verify(&token, NOW).unwrap(), read);
             assert!(is_refused(&token, NOW.plus_ms(1_000)));
             assert!(tokens(2).verify(&token, NOW).is_err());
         }

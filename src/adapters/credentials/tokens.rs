@@ -93,9 +93,9 @@ impl Credentials {
     }
 
     fn sdk_run(&self, bearer: &str, now: Timestamp) -> Result<Principal> {
-        let (environment, claim) = self.sdk_run_tokens.verify(bearer, now)?;
+        let (environment, claim, expires_at) = self.sdk_run_tokens.verify(bearer, now)?;
         let scopes = vec![Scope::parse(sdk_run_token::SCOPE)?];
-        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes, expires_at: None })
+        Ok(Principal { environment, credential: Credential::RunToken(claim), scopes, expires_at: Some(expires_at) })
     }
 
     async fn stream(&self, bearer: &str, now: Timestamp) -> Result<Principal> {

@@ -111,7 +111,7 @@ fn taken(field: &'static str) -> Error {
     Violation::new(field, "is in use already").into()
 }
 
-/// The environments of a query, in its order, each with its keys in their grace period: one statement.
+/// The environments of a query, in its order, each with the keys that were replaced lately: one statement.
 async fn with_rotated<C: ConnectionTrait>(
     connection: &C,
     select: Select<environment::Entity>,

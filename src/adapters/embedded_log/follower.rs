@@ -71,6 +71,7 @@ impl Follower {
         let earliest = state.meta.earliest;
         if self.next < earliest {
             let requested = std::mem::replace(&mut self.next, earliest);
+            self.caught_up = false;
             return Ok(Step::Tell(ReadEvent::Gap { requested, earliest }));
         }
         if self.next < state.meta.next_seq {

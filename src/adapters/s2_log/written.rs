@@ -41,6 +41,7 @@ impl Inner {
         Ok(channels)
     }
 
+    /// Two requests, of which one brings the first record, body and all: S2 tells in no other way where a stream begins.
     /// `None` if nobody wrote to it: a stream is made before its first record, and stays if that is refused.
     async fn look_up(&self, channel: ChannelKey, basin: &BasinName) -> Result<Option<WrittenChannel>> {
         let stream = match self.remembered(&channel) {

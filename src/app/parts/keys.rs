@@ -54,7 +54,8 @@ impl Parts {
 
     async fn put_dev_environment(&self, slug: &str, wanted: Option<&str>) -> Result<String> {
         let id = EnvironmentId::from_body(slug);
-        let stored = match self.store.get(&id).await? {
+        let row = self.store.get(&id).await?;
+        let stored = match &row {
             Some(_) => Some(self.credentials.root_key(&id).await?),
             None => None,
         };
@@ -64,13 +65,19 @@ impl Parts {
             (None, None) => keys::new_root_key(EnvironmentType::Development)?,
         };
         if stored.as_ref() != Some(&key) {
+            let now = self.time.clock().now();
             let tenant = Tenant {
                 organization: OrganizationId::from_body("dev"),
                 project: ProjectId::from_body("dev"),
                 environment: id,
                 environment_type: EnvironmentType::Development,
             };
-            self.store.put(self.credentials.new_environment(tenant, slug, &key)?, self.time.clock().now()).await?;
+            let environment = match row {
+                // Without grace, and kept all the same: replicas are told of its end, for the streams that it opened.
+                Some(row) => self.credentials.rotate_root_key(row, &key, now)?,
+                None => self.credentials.new_environment(tenant, slug, &key)?,
+            };
+            self.store.put(environment, now).await?;
             self.credentials.invalidate();
         }
         Ok(key)

@@ -48,7 +48,8 @@ impl Services {
         let inbound =
             inbound.try_filter(move |step| std::future::ready(counts_reads || matches!(step, Step::Append(_))));
         let producer = attached.producer;
-        let pump = Pump { core: self.core, caller, producer, inbound: inbound.take_until(ended).boxed(), acks };
+        let (inbound, ended) = (inbound.boxed(), Box::pin(ended));
+        let pump = Pump { core: self.core, caller, producer, inbound, ended, acks };
         let acked = with_last_word(acked, self.tasks.spawn(pump.run().in_current_span()));
         let acked = acked.map_ok(|ack| Out::Ack(convert::print_appended(ack))).boxed();
         Ok(merge(acked, attached.read.events.map(print).boxed()))

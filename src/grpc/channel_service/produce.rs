@@ -38,8 +38,8 @@ impl Services {
         let target = parse_open(open).map_err(of_error)?;
         let producer = self.core.open_producer(&caller, target).await.map_err(of_error)?;
         let (acks, acked) = mpsc::channel(IN_FLIGHT_MAX);
-        let inbound = inbound.map(|message| parse_step(message?).map_err(of_error)).take_until(ended).boxed();
-        let pump = Pump { core: self.core, caller, producer, inbound, acks };
+        let inbound = inbound.map(|message| parse_step(message?).map_err(of_error)).boxed();
+        let pump = Pump { core: self.core, caller, producer, inbound, ended: Box::pin(ended), acks };
         let answer = with_last_word(acked, self.tasks.spawn(pump.run().in_current_span()));
         Ok(answer.map_ok(|ack| v1::ProduceResponse { ack: Some(convert::print_appended(ack)) }).boxed())
     }

@@ -15,24 +15,26 @@ use tonic::Status;
 /// Metered bytes after which no further message is read until an append is acknowledged.
 const IN_FLIGHT_BYTES_MAX: usize = 10 << 20;
 /// Messages after which no further one is read.
-pub(super) const IN_FLIGHT_MAX: usize = 1_024;
+pub(crate) const IN_FLIGHT_MAX: usize = 1_024;
 
 /// What a client's message asks for.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// An append to its side.
     Append(StreamAppend),
     /// It has read the other side below this number.
     Read(SeqNum),
 }
 
-/// Runs until the client has said all and all is acknowledged, until the first refusal, until the client is gone, or until
-/// the node stops. An append under way is brought to its end in any case; what is queued behind it is not begun.
-pub(super) struct Pump {
-    pub(super) core: Core,
-    pub(super) caller: Principal,
-    pub(super) producer: Producer,
-    pub(super) inbound: BoxStream<'static, Result<Step, Status>>,
-    pub(super) acks: mpsc::Sender<Appended>,
+/// Runs until the client has said all and all is acknowledged, until the first refusal, until the client is gone, until its
+/// credential has ended, or until the node stops. An append under way is brought to its end in any case; what is queued behind it is not begun.
+pub(crate) struct Pump {
+    pub(crate) core: Core,
+    pub(crate) caller: Principal,
+    pub(crate) producer: Producer,
+    pub(crate) inbound: BoxStream<'static, Result<Step, Status>>,
+    /// The end of the client's credential. What is to be said of it is said by whoever has the answer.
+    pub(crate) ended: BoxFuture<'static, ()>,
+    pub(crate) acks: mpsc::Sender<Appended>,
 }
 
 /// How a message under way ended, and what it weighed.
@@ -48,7 +50,7 @@ struct Weight {
 }
 
 impl Pump {
-    pub(super) async fn run(mut self) -> Result<(), Status> {
+    pub(crate) async fn run(mut self) -> Result<(), Status> {
         let stopping = self.core.stopping().clone();
         let mut queue = VecDeque::new();
         let mut in_flight = Weight::default();
@@ -56,6 +58,9 @@ impl Pump {
         let mut under_way = futures_util::future::Fuse::<BoxFuture<'static, Outcome>>::terminated();
         loop {
             if under_way.is_terminated() {
+                if (&mut self.ended).now_or_never().is_some() {
+                    return Ok(());
+                }
                 match (self.begin(&mut queue), last_word.take()) {
                     (Some(begun), last) => (under_way, last_word) = (begun.fuse(), last),
                     (None, Some(last)) => return last,
@@ -78,6 +83,7 @@ impl Pump {
                     self.finish(under_way).await?;
                     return Err(of_error(Error::Stopping));
                 }
+                () = &mut self.ended => return self.finish(under_way).await,
                 () = self.acks.closed() => return self.finish(under_way).await,
                 message = self.inbound.next(), if has_room && last_word.is_none() => match message {
                     Some(Ok(step)) => {
@@ -123,12 +129,14 @@ impl Pump {
         }
     }
 
-    /// Hands out an acknowledgement; waits for a client that is slow to read, but not while the node stops.
+    /// Hands out an acknowledgement; waits for a client that is slow to read, but not while the node stops and not beyond the
+    /// end of its credential.
     async fn acknowledge(&mut self, appended: Appended) -> Result<Listener, Status> {
         tokio::select! {
             biased;
             sent = self.acks.send(appended) => Ok(if sent.is_ok() { Listener::There } else { Listener::Gone }),
             () = self.core.stopping().cancelled() => Err(of_error(Error::Stopping)),
+            () = &mut self.ended => Ok(Listener::Gone),
         }
     }
 

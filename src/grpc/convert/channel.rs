@@ -1,6 +1,6 @@
 //! Channels and their records. Bodies and headers are shared, not copied.
 
-use super::{named, page_token, session, time};
+use super::{list_size, named, page_token, session, time};
 use continuo_domain::channel::{
     Append, Appended, ChannelKey, ChannelName, Direction, FencingToken, Header, NewRecord, PartId, Position, ReadFrom,
     ReadStart, Record,
@@ -11,8 +11,8 @@ use continuo_ports::WrittenChannel;
 use continuo_proto::v1;
 use continuo_proto::v1::read_response::Event;
 use continuo_usecases::{
-    AppendRequest, Attach, Boot, CHANNELS_PAGE_DEFAULT, CHANNELS_PAGE_MAX, ChannelPage, ChannelTarget,
-    InitializedChannel, ListChannels, ReadChannel, ReadMessage, StreamAppend,
+    AppendRequest, Attach, Boot, CHANNELS_PAGE_MAX, ChannelPage, ChannelTarget, InitializedChannel, ListChannels,
+    ReadChannel, ReadMessage, StreamAppend,
 };
 
 /// Reads which channel.
@@ -137,21 +137,13 @@ fn parse_start(wire: Option<v1::ReadStart>) -> (ReadFrom, bool) {
 pub(crate) fn parse_list(environment: &EnvironmentId, wire: v1::ListChannelsRequest) -> Result<ListChannels> {
     let mut found = Violations::new();
     let session = found.take(session::parse_ref("session", &wire.session))?;
-    let page_size = found.take(list_page_size(wire.page_size))?;
+    let page_size = found.take(list_size("page_size", wire.page_size, CHANNELS_PAGE_MAX))?;
     let after = found.take(page_token::parse_channels(environment, &wire.page_token))?;
     found.finish()?;
     let (Some(session), Some(page_size), Some(after)) = (session, page_size, after) else {
         return Err(session::nothing_parsed());
     };
     Ok(ListChannels { session, page_size, after })
-}
-
-fn list_page_size(asked: i32) -> Result<u32> {
-    match u32::try_from(asked) {
-        Ok(0) => Ok(CHANNELS_PAGE_DEFAULT),
-        Ok(size) if size <= CHANNELS_PAGE_MAX => Ok(size),
-        _ => Err(Violation::new("page_size", "must be 1 to 1000, or 0 for the default").into()),
-    }
 }
 
 /// Prints a page of channels.

@@ -2,13 +2,18 @@
 
 use super::harness::{ADMIN_KEY, Node, by, channel, reason, record};
 use super::work::hello;
+use crate::channel_service::pump::{Pump, Step};
+use crate::convert::channel as convert;
 use continuo_proto::{FILE_DESCRIPTOR_SET, v1};
+use futures_util::stream::{self, StreamExt};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::collections::HashSet;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, Streaming};
 use v1::Direction::{In, Out};
 
@@ -187,6 +192,33 @@ async fn who_does_not_take_its_answers_writes_no_longer_than_its_key_counts() {
     tokio::time::timeout(SOON, say.closed()).await.expect("its messages are still taken");
     assert_eq!(node.bodies(channel("chat", In)).await, ["first"]);
     assert_unauthenticated(end(acks).await, "Invalid API key");
+}
+
+#[tokio::test]
+async fn what_is_queued_when_the_credential_ends_is_not_begun() {
+    const QUEUED: u32 = 1_000;
+    let node = Node::start().await;
+    node.create_session("chat").await;
+    let core = node.services.core.clone();
+    let caller = core.authenticate(&node.root_key).await.unwrap();
+    let target = convert::parse_target(Some(channel("chat", In))).unwrap();
+    let producer = core.open_producer(&caller, target).await.unwrap();
+    let step = |n: u32| {
+        let append = v1::ChannelAppend { records: vec![record(&n.to_string())], ..Default::default() };
+        Ok(Step::Append(convert::parse_stream_append(append).unwrap()))
+    };
+    // The credential ends when the last one was taken, long before the first one is on the disk.
+    let credential = CancellationToken::new();
+    let (end, ended) = (credential.clone(), Box::pin(credential.cancelled_owned()));
+    let ends = stream::poll_fn(move |_| {
+        end.cancel();
+        Poll::Pending
+    });
+    let inbound = stream::iter((0..QUEUED).map(step)).chain(ends).boxed();
+    let (acks, _acked) = mpsc::channel(QUEUED as usize);
+    let pump = Pump { core, caller, producer, inbound, ended, acks };
+    tokio::time::timeout(SOON, pump.run()).await.expect("it goes on").unwrap();
+    assert!(node.bodies(channel("chat", In)).await.len() < QUEUED as usize);
 }
 
 /// A new one belongs above.

@@ -60,6 +60,7 @@ macro_rules! channel_store_contract {
                 a_follower_that_sleeps_blocks_nobody
                 a_follower_is_told_of_a_gap
                 a_follower_overtaken_by_a_trim_is_told_of_the_gap
+                a_follower_of_an_emptied_channel_is_told_when_it_has_caught_up
                 many_followers_of_one_channel_see_the_same
                 a_deleted_session_starts_anew
                 a_delete_ends_followers
@@ -705,6 +706,17 @@ pub(crate) async fn a_follower_overtaken_by_a_trim_is_told_of_the_gap(store: Sto
     store.append(&key, Append::one(NewRecord::trim(6))).await.unwrap();
     assert!(matches!(next(&mut events).await, ReadEvent::Gap { requested: 2, earliest: 6 }));
     assert_eq!(numbers(&take(&mut events, 2).await), [6, 7]);
+}
+
+pub(crate) async fn a_follower_of_an_emptied_channel_is_told_when_it_has_caught_up(store: Store) {
+    let key = key("a");
+    store.append(&key, all(numbered(2, 1))).await.unwrap();
+    let mut events = follow(&store, &key, 0).await;
+    assert_eq!(take(&mut events, 2).await.len(), 2);
+    next_tail(&mut events).await;
+    store.append(&key, Append::one(NewRecord::trim(SeqNum::MAX))).await.unwrap();
+    // A gap, or the command itself, where that is still there.
+    while !matches!(next(&mut events).await, ReadEvent::CaughtUp(tail) if tail.position.seq_num == 3) {}
 }
 
 pub(crate) async fn many_followers_of_one_channel_see_the_same(store: Store) {

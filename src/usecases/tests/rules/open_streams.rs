@@ -196,6 +196,22 @@ async fn a_runs_streams_go_on_whatever_becomes_of_its_token() {
 }
 
 #[tokio::test]
+async fn a_run_token_for_sdks_opens_more_than_its_session_and_its_streams_end_with_it() {
+    let world = World::new().await;
+    world.create("a").await;
+    let run = world.start_run().await;
+    let bearer = run.assigned.tokens.sdk_run_token.as_deref().unwrap();
+    let expires_at = world.core.authenticate(bearer).await.unwrap().expires_at.unwrap();
+    let standing = open(&world.core, bearer).await;
+    world.clock.advance_ms(expires_at.0 - world.clock.now().0 - 1);
+    look(&world, &world.core).await;
+    assert!(!has_ended(&standing));
+    world.clock.advance_ms(1);
+    look(&world, &world.core).await;
+    assert!(has_ended(&standing));
+}
+
+#[tokio::test]
 async fn a_revocation_that_is_committed_late_is_not_missed() {
     let world = World::new().await;
     let session = world.create("a").await.session;
@@ -299,6 +315,12 @@ async fn the_node_ends_streams_by_itself_and_asks_nobody_while_none_is_open() {
     let standing = open(&world.core, &token(&world, Some("a")).await).await;
     revoke(&world, Some("a")).await;
     soon(standing.ended()).await;
+    let elsewhere = open(&world.core, &token(&world, None).await).await;
+    // By another replica, which tells nobody.
+    let environment = &world.key.environment;
+    world.store.revoke_tokens(environment, None, world.clock.now().plus_ms(1)).await.unwrap();
+    soon(elsewhere.ended()).await;
+    world.clock.advance_ms(2);
     let expiring = open(&world.core, &token(&world, None).await).await;
     world.clock.advance_ms(60_000);
     soon(expiring.ended()).await;
