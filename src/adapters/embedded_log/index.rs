@@ -14,7 +14,8 @@
 //! | `state` | `progress` | [`Progress`]: how far the log is indexed |
 //!
 //! One checkpoint is one atomic batch over all keyspaces, synced before anything relies on it. Values begin with a
-//! version. Only the indexer writes.
+//! version. Only the indexer writes. Whoever looks at more than one key meanwhile does so in a snapshot: outside of one, fjall
+//! shows a batch key by key, as it comes into memory.
 
 use crate::failure;
 use crate::frame::StreamId;
@@ -23,7 +24,7 @@ use crate::run::Run;
 use crate::segment::Generation;
 use continuo_domain::channel::SeqNum;
 use continuo_domain::{Result, Timestamp};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -131,18 +132,27 @@ impl Index {
 
     /// The run that holds a record, or the first behind it.
     pub(crate) fn runs_from(&self, stream: StreamId, seq_num: SeqNum) -> Result<impl Iterator<Item = Result<Run>>> {
-        let start = self.run_key_at(stream, seq_num)?.unwrap_or_else(|| run_key(stream, seq_num).to_vec());
+        self.runs_of(&self.database.snapshot(), stream, seq_num)
+    }
+
+    fn runs_of(
+        &self,
+        snapshot: &Snapshot,
+        stream: StreamId,
+        seq_num: SeqNum,
+    ) -> Result<impl Iterator<Item = Result<Run>> + use<>> {
+        let start = self.run_key_at(snapshot, stream, seq_num)?.unwrap_or_else(|| run_key(stream, seq_num).to_vec());
         let end = run_key(stream, SeqNum::MAX).to_vec();
-        Ok(self.runs.range(start..=end).map(move |found| {
+        Ok(snapshot.range(&self.runs, start..=end).map(move |found| {
             let (key, value) = found.into_inner().map_err(failure::index)?;
             decode_run(&key, &value)
         }))
     }
 
     /// Key of the last run that begins at or before a number.
-    fn run_key_at(&self, stream: StreamId, seq_num: SeqNum) -> Result<Option<Vec<u8>>> {
+    fn run_key_at(&self, snapshot: &Snapshot, stream: StreamId, seq_num: SeqNum) -> Result<Option<Vec<u8>>> {
         let range = run_key(stream, 0)..=run_key(stream, seq_num);
-        let last = self.runs.range(range).next_back();
+        let last = snapshot.range(&self.runs, range).next_back();
         last.map(|found| Ok(found.key().map_err(failure::index)?.to_vec())).transpose()
     }
 
@@ -153,12 +163,13 @@ impl Index {
         (mut low, end): (SeqNum, SeqNum),
         timestamp: Timestamp,
     ) -> Result<Option<SeqNum>> {
+        let snapshot = self.database.snapshot();
         // Narrows to the last run that begins before the time; `low` is always in or before the run looked for.
         let mut high = end;
         while low < high {
             let middle = low + (high - low) / 2;
             let range = run_key(stream, 0)..=run_key(stream, middle);
-            let Some(found) = self.runs.range(range).next_back() else { break };
+            let Some(found) = snapshot.range(&self.runs, range).next_back() else { break };
             let (key, value) = found.into_inner().map_err(failure::index)?;
             let (_, first_seq) = split_run_key(&key)?;
             let first = Run::decode_first_timestamp(&value)
@@ -169,7 +180,7 @@ impl Index {
                 high = first_seq;
             }
         }
-        for run in self.runs_from(stream, low.saturating_sub(1))? {
+        for run in self.runs_of(&snapshot, stream, low.saturating_sub(1))? {
             if let Some(found) = run?.at_or_after(timestamp) {
                 return Ok(Some(found));
             }
@@ -302,4 +313,45 @@ fn name(bytes: &[u8]) -> Result<String> {
 fn number(bytes: &[u8]) -> Result<u64> {
     let bytes = bytes.try_into().map_err(|_| failure::damaged("index: a number of another length"))?;
     Ok(u64::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::FrameRef;
+    use tempfile::TempDir;
+
+    const STREAM: StreamId = 7;
+
+    fn run(first_seq: SeqNum, end: SeqNum) -> Run {
+        let mut run = Run::new(1, first_seq);
+        let frame = |seq_num| FrameRef { offset: 40 * seq_num as u32, bytes: 40, timestamp: Timestamp(seq_num as i64) };
+        run.frames.extend((first_seq..end).map(frame));
+        run
+    }
+
+    fn bounds(runs: impl Iterator<Item = Result<Run>>) -> Vec<(SeqNum, SeqNum)> {
+        runs.map(|run| run.unwrap()).map(|run| (run.first_seq, run.end_seq())).collect()
+    }
+
+    /// A trim takes a run out and puts in what is left of it. Whoever sees the one without the other finds records in no run
+    /// and tells of damage where there is none.
+    #[test]
+    fn a_look_is_of_one_moment_while_a_trim_comes_into_the_index() {
+        let dir = TempDir::new().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        let mut written = Changes::default();
+        written.put_run(STREAM, &run(0, 20));
+        written.put_run(STREAM, &run(20, 30));
+        index.commit(written).unwrap();
+        let (before, runs) = (index.database.snapshot(), index.runs_from(STREAM, 19).unwrap());
+        let mut trimmed = Changes::default();
+        trimmed.remove_run(STREAM, 0);
+        trimmed.put_run(STREAM, &run(19, 20));
+        index.commit(trimmed).unwrap();
+        assert_eq!(bounds(runs), [(0, 20), (20, 30)], "from its beginning to its end");
+        assert_eq!(bounds(index.runs_of(&before, STREAM, 19).unwrap()), [(0, 20), (20, 30)], "in both its steps");
+        assert_eq!(bounds(index.runs_from(STREAM, 19).unwrap()), [(19, 20), (20, 30)]);
+        assert_eq!(index.at_or_after(STREAM, (19, 30), Timestamp(19)).unwrap(), Some(19));
+    }
 }
