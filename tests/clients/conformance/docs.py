@@ -11,14 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = ROOT / "docs/clients"
 PROGRAMS = ROOT / "tests/clients/languages"
+SUFFIXES = {".go", ".py", ".rb", ".rs", ".ts"}
+# What is made, what is installed, and what looks at a program from outside.
+APART = {"gen", "node_modules", "suites"}
 # The link, the fence, the text.
 QUOTE = re.compile(r"(\]\(\.\./\.\./(tests/clients/languages/[^)]+)\)[^\n]*\n\n```\w+\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
 
 
 def programs() -> set[str]:
-    found = [path for name in ("chat", "worker") for path in PROGRAMS.glob(f"*/{name}.*")]
-    found += [path for path in PROGRAMS.glob("*/*/main.go") if "gen" not in path.parts]
-    return {str(path.relative_to(ROOT)) for path in found}
+    """Every source in a language's folder, or one folder below it."""
+    found = {path.relative_to(PROGRAMS) for folders in ("*", "*/*") for path in PROGRAMS.glob(f"{folders}/*.*")}
+    sources = {path for path in found if path.suffix in SUFFIXES and not APART & set(path.parts)}
+    return {str((PROGRAMS / path).relative_to(ROOT)) for path in sources}
 
 
 def stale() -> list[str]:
