@@ -26,6 +26,13 @@ pub struct ConnectedWorker {
     pub seen_at: Timestamp,
 }
 
+impl ConnectedWorker {
+    /// Where it stands in the order of a list.
+    pub fn position(&self) -> WorkerPosition {
+        WorkerPosition { connected_at: self.connected_at, id: self.id.clone() }
+    }
+}
+
 /// A worker in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedWorker {

@@ -118,10 +118,7 @@ pub(crate) fn parse_list(
 /// Prints a page of workers.
 pub(crate) fn print_page(environment: &EnvironmentId, page: WorkerPage) -> v1::ListWorkersResponse {
     let last = page.workers.last().filter(|_| page.has_older);
-    let next = last.map(|ListedWorker { worker, .. }| {
-        let position = WorkerPosition { connected_at: worker.connected_at, id: worker.id.clone() };
-        page_token::older_workers(environment, &position)
-    });
+    let next = last.map(|listed| page_token::older_workers(environment, &listed.worker.position()));
     v1::ListWorkersResponse {
         next_page_token: next.unwrap_or_default(),
         workers: page.workers.into_iter().map(print_listed).collect(),

@@ -4,7 +4,7 @@ use crate::support::*;
 use continuo_domain::error::Cause;
 use continuo_domain::run::NewRun;
 use continuo_domain::{Error, RunId, Timestamp};
-use continuo_ports::worker_store::{ConnectedWorker, ListedWorker, WorkerPosition};
+use continuo_ports::worker_store::{ConnectedWorker, ListedWorker};
 use continuo_ports::{Clock, WorkerStore};
 use continuo_usecases::{Core, Settings, WorkerHello, WorkerMessage};
 
@@ -41,7 +41,7 @@ async fn only(world: &World) -> ListedWorker {
 async fn until<F: Future<Output = bool>>(happened: impl Fn() -> F) {
     soon(async {
         while !happened().await {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -266,17 +266,15 @@ async fn only_a_key_that_may_read_tasks_sees_who_works() {
     assert_eq!(world.core.list_workers(&reader, None, 100).await.unwrap().workers.len(), 1);
 }
 
-#[tokio::test]
-async fn a_page_is_no_longer_than_a_client_takes() {
-    let world = World::new().await;
-    let tasks: Vec<_> = (0..1_000).map(|n| format!("{n:0>128}")).collect();
-    for n in 0..20 {
+/// Workers who know these tasks, each a millisecond newer than the one before.
+async fn note_many(world: &World, count: u64, tasks: &[String]) {
+    for n in 0..count {
         let worker = ConnectedWorker {
             environment: world.key.environment.clone(),
             id: format!("w{n}"),
             link: "link".into(),
             version: "v1".into(),
-            task_identifiers: tasks.clone(),
+            task_identifiers: tasks.to_vec(),
             capacity: 1,
             is_draining: false,
             connected_at: world.clock.now().plus_ms(n),
@@ -284,12 +282,31 @@ async fn a_page_is_no_longer_than_a_client_takes() {
         };
         world.store.note_worker(&worker, Timestamp(0)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_page_has_as_many_as_were_asked_for() {
+    let world = World::new().await;
+    note_many(&world, 251, &[TASK.into()]).await;
+    for (size, found, has_older) in [(250, 250, true), (251, 251, false), (1_000, 251, false)] {
+        let page = world.core.list_workers(&world.key, None, size).await.unwrap();
+        let ids: Vec<_> = page.workers.iter().map(|listed| listed.worker.id.clone()).collect();
+        let newest: Vec<_> = (0..251).rev().take(found).map(|n| format!("w{n}")).collect();
+        assert_eq!((ids, page.has_older), (newest, has_older));
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_no_longer_than_a_client_takes() {
+    let world = World::new().await;
+    let tasks: Vec<_> = (0..1_000).map(|n| format!("{n:0>128}")).collect();
+    note_many(&world, 20, &tasks).await;
     let (mut after, mut pages) = (None, Vec::new());
     loop {
         let page = world.core.list_workers(&world.key, after.as_ref(), 1_000).await.unwrap();
         pages.push(page.workers.len());
         let Some(last) = page.workers.last().filter(|_| page.has_older) else { break };
-        after = Some(WorkerPosition { connected_at: last.worker.connected_at, id: last.worker.id.clone() });
+        after = Some(last.worker.position());
     }
     assert_eq!(pages, [16, 4], "of 128 kB and a bit each");
 }
