@@ -238,10 +238,10 @@ impl Committer {
     fn ids_to_delete(&self, prefix: &str) -> Result<Vec<StreamId>> {
         let hot = self.shared.registry.with_prefix(prefix);
         let mut ids: Vec<_> = hot.iter().filter_map(|stream| stream.state.lock().id).collect();
-        ids.extend(self.shared.index.ids_with_prefix(prefix)?);
+        ids.extend(self.shared.index.names_with_prefix(prefix)?.into_iter().map(|(_, id)| id));
         ids.sort_unstable();
         ids.dedup();
-        self.shared.registry.retain_present(&mut ids);
+        self.shared.registry.retain_present(&mut ids, |id| *id);
         Ok(ids)
     }
 

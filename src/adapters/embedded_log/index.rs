@@ -94,7 +94,11 @@ impl Index {
     }
 
     pub(crate) fn stream(&self, id: StreamId) -> Result<Option<StreamEntry>> {
-        let Some(value) = self.streams.get(id.to_be_bytes()).map_err(failure::index)? else {
+        self.stream_in(&self.database.snapshot(), id)
+    }
+
+    fn stream_in(&self, snapshot: &Snapshot, id: StreamId) -> Result<Option<StreamEntry>> {
+        let Some(value) = snapshot.get(&self.streams, id.to_be_bytes()).map_err(failure::index)? else {
             return Ok(None);
         };
         let entry = StreamEntry::decode(&value);
@@ -102,23 +106,22 @@ impl Index {
     }
 
     pub(crate) fn stream_id(&self, name: &str) -> Result<Option<StreamId>> {
-        self.names.get(name).map_err(failure::index)?.map(|value| number(&value)).transpose()
+        self.stream_id_in(&self.database.snapshot(), name)
+    }
+
+    fn stream_id_in(&self, snapshot: &Snapshot, name: &str) -> Result<Option<StreamId>> {
+        snapshot.get(&self.names, name).map_err(failure::index)?.map(|value| number(&value)).transpose()
     }
 
     pub(crate) fn stream_by_name(&self, name: &str) -> Result<Option<(StreamId, StreamEntry)>> {
-        let Some(id) = self.stream_id(name)? else { return Ok(None) };
-        // The name may have lost its stream between the two looks.
-        Ok(self.stream(id)?.map(|entry| (id, entry)))
+        let snapshot = self.database.snapshot();
+        let Some(id) = self.stream_id_in(&snapshot, name)? else { return Ok(None) };
+        Ok(self.stream_in(&snapshot, id)?.map(|entry| (id, entry)))
     }
 
-    /// The streams whose name starts with `prefix`.
-    pub(crate) fn ids_with_prefix(&self, prefix: &str) -> Result<Vec<StreamId>> {
-        self.names.prefix(prefix).map(|found| number(&found.value().map_err(failure::index)?)).collect()
-    }
-
-    /// As `ids_with_prefix`, with the names they go by.
+    /// The streams whose name starts with `prefix`, with their names.
     pub(crate) fn names_with_prefix(&self, prefix: &str) -> Result<Vec<(String, StreamId)>> {
-        let all = self.names.prefix(prefix).map(|found| {
+        let all = self.database.snapshot().prefix(&self.names, prefix).map(|found| {
             let (key, value) = found.into_inner().map_err(failure::index)?;
             Ok((name(&key)?, number(&value)?))
         });
@@ -127,7 +130,8 @@ impl Index {
 
     /// The name of every stream, sorted.
     pub(crate) fn stream_names(&self) -> Result<Vec<String>> {
-        self.names.iter().map(|found| name(&found.key().map_err(failure::index)?)).collect()
+        let all = self.database.snapshot().iter(&self.names);
+        all.map(|found| name(&found.key().map_err(failure::index)?)).collect()
     }
 
     /// The run that holds a record, or the first behind it.
@@ -194,7 +198,7 @@ impl Index {
 
     /// Keys of all part ids of a stream, for its end.
     pub(crate) fn part_ids(&self, stream: StreamId) -> Result<Vec<String>> {
-        let all = self.parts.prefix(stream.to_be_bytes()).map(|found| {
+        let all = self.database.snapshot().prefix(&self.parts, stream.to_be_bytes()).map(|found| {
             let key = found.key().map_err(failure::index)?;
             let part_id = key.get(8..).and_then(|id| std::str::from_utf8(id).ok());
             part_id.map(str::to_owned).ok_or_else(|| failure::damaged("index: a part id does not read"))
@@ -203,7 +207,7 @@ impl Index {
     }
 
     pub(crate) fn segments(&self) -> Result<Vec<(Generation, SegmentEntry)>> {
-        let all = self.segments.iter().map(|found| {
+        let all = self.database.snapshot().iter(&self.segments).map(|found| {
             let (key, value) = found.into_inner().map_err(failure::index)?;
             let entry = SegmentEntry::decode(&value);
             Ok((number(&key)?, entry.ok_or_else(|| failure::damaged("index: a segment does not read"))?))

@@ -81,10 +81,10 @@ impl Registry {
         self.names.lock().with_prefix(prefix)
     }
 
-    /// Leaves only the streams that are not deleted yet.
-    pub(crate) fn retain_present(&self, ids: &mut Vec<StreamId>) {
+    /// Leaves only what is about streams that are not deleted yet.
+    pub(crate) fn retain_present<T>(&self, found: &mut Vec<T>, id: impl Fn(&T) -> StreamId) {
         let names = self.names.lock();
-        ids.retain(|id| !names.deleted.contains(id));
+        found.retain(|each| !names.deleted.contains(&id(each)));
     }
 
     /// From now on `ids` are gone, and the names with this prefix are free. Returns the streams that had them.

@@ -6,7 +6,7 @@ use crate::stream::{Meta, Stream};
 use continuo_domain::channel::ChannelKey;
 use continuo_domain::{Error, Result, SessionId};
 use continuo_ports::{WrittenChannel, WrittenPage};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where what a stream holds is to be looked up.
@@ -40,12 +40,9 @@ impl Shared {
     /// Memory first, then the index: a stream may move from the first to the second meanwhile, never back.
     fn channels_with_prefix(&self, prefix: &str) -> Result<BTreeMap<ChannelKey, Known>> {
         let hot = self.registry.with_prefix(prefix);
-        let indexed = self.index.names_with_prefix(prefix)?;
-        let mut ids = indexed.iter().map(|(_, id)| *id).collect();
-        self.registry.retain_present(&mut ids);
-        let ids: HashSet<_> = ids.into_iter().collect();
-        let present = indexed.into_iter().filter(|(_, id)| ids.contains(id));
-        let indexed = present.map(|(name, id)| Ok((ChannelKey::parse(&name)?, Known::Indexed(id))));
+        let mut indexed = self.index.names_with_prefix(prefix)?;
+        self.registry.retain_present(&mut indexed, |(_, id)| *id);
+        let indexed = indexed.into_iter().map(|(name, id)| Ok((ChannelKey::parse(&name)?, Known::Indexed(id))));
         let hot = hot.into_iter().map(|stream| Ok((ChannelKey::parse(&stream.name)?, Known::Hot(stream))));
         // Of a stream that is in both, memory counts.
         indexed.chain(hot).collect()
