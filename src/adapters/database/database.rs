@@ -10,7 +10,9 @@ use continuo_domain::error::Cause;
 use continuo_domain::{Error, Result};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult, Statement,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,6 +124,16 @@ impl Database {
             Some(snapshot) => Ok(snapshot),
             None => self.snapshot().await,
         }
+    }
+
+    /// The rows of one statement, for lists: where `list_snapshot` would read them.
+    pub(crate) async fn list_rows<T: FromQueryResult + Send + Sync>(&self, statement: Statement) -> Result<Vec<T>> {
+        let rows = T::find_by_statement(statement);
+        let rows = match self.fresh_replica().await? {
+            Some(replica) => rows.all(&replica).await,
+            None => rows.all(self.readers()).await,
+        };
+        rows.map_err(failed)
     }
 
     /// A snapshot of the read replica, if there is one and it has everything that was acknowledged before this call.

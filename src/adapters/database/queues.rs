@@ -1,7 +1,6 @@
 //! Queues, counted from the runs in them that are not over: a range of the index by status, as long as there are such runs.
 
 use crate::Database;
-use crate::error::failed;
 use continuo_domain::run::RunStatus;
 use continuo_domain::{EnvironmentId, Result, Timestamp};
 use continuo_ports::run_store::{QueueCounts, Queues};
@@ -41,12 +40,8 @@ pub(crate) async fn queues(
     limit: u32,
     now: Timestamp,
 ) -> Result<Queues> {
-    let rows = QueueRow::find_by_statement(counting(database.backend(), environment, u64::from(limit) + 1, now));
-    let rows = match database.fresh_replica().await? {
-        Some(replica) => rows.all(&replica).await,
-        None => rows.all(database.readers()).await,
-    };
-    let mut queues: Vec<_> = rows.map_err(failed)?.into_iter().map(QueueRow::counts).collect();
+    let counting = counting(database.backend(), environment, u64::from(limit) + 1, now);
+    let mut queues: Vec<_> = database.list_rows(counting).await?.into_iter().map(QueueRow::counts).collect();
     let has_more = queues.len() > limit as usize;
     queues.truncate(limit as usize);
     Ok(Queues { queues, has_more })

@@ -57,12 +57,8 @@ impl SessionIndex for SqlStore {
     }
 
     async fn tags(&self, environment: &EnvironmentId, prefix: &str, limit: u32) -> Result<Vec<TagCount>> {
-        let tags = TagRow::find_by_statement(tags(self.database.backend(), environment, prefix, limit));
-        let rows = match self.database.fresh_replica().await? {
-            Some(replica) => tags.all(&replica).await,
-            None => tags.all(self.database.readers()).await,
-        };
-        Ok(rows.map_err(failed)?.into_iter().map(TagRow::count).collect())
+        let tags = tags(self.database.backend(), environment, prefix, limit);
+        Ok(self.database.list_rows(tags).await?.into_iter().map(TagRow::count).collect())
     }
 
     async fn as_of(&self) -> Result<Option<IndexPosition>> {

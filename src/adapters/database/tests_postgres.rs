@@ -6,7 +6,6 @@ use crate::{Database, PostgresOptions, SchemaStatus, SqlStore, list, session_ind
 use continuo_domain::run::NewRun;
 use continuo_domain::session::{ListFilter, SessionRef};
 use continuo_domain::{Error, SessionId};
-use continuo_ports::worker_store::ConnectedWorker;
 use continuo_ports::{RunStore, SessionStore, WorkerStore};
 use futures_util::FutureExt;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Statement};
@@ -295,17 +294,7 @@ async fn queues_and_leases_are_counted_without_the_runs_that_are_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_of_a_worker_is_one_round_trip_and_touches_no_index() {
     let (database, handle, store) = fresh().await;
-    let mut worker = ConnectedWorker {
-        environment: env(),
-        id: "w".into(),
-        link: "link".into(),
-        version: "v1".into(),
-        task_identifiers: vec![TASK.into()],
-        capacity: 1,
-        is_draining: false,
-        connected_at: T0,
-        seen_at: T0,
-    };
+    let mut worker = worker("w", "link", 0);
     store.connect_worker(&worker, T0).await.unwrap();
     let before = handle.round_trips();
     for i in 1..=10 {

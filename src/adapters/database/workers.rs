@@ -62,12 +62,7 @@ impl WorkerStore for SqlStore {
         size: u32,
     ) -> Result<WorkerPage> {
         let list = listing(environment, seen_from, after, u64::from(size) + 1);
-        let rows = WithLeases::find_by_statement(self.database.backend().build(&list));
-        let rows = match self.database.fresh_replica().await? {
-            Some(replica) => rows.all(&replica).await,
-            None => rows.all(self.database.readers()).await,
-        };
-        let mut rows = rows.map_err(failed)?;
+        let mut rows: Vec<WithLeases> = self.database.list_rows(self.database.backend().build(&list)).await?;
         let has_older = rows.len() > size as usize;
         rows.truncate(size as usize);
         let workers =

@@ -8,6 +8,7 @@ use continuo_domain::waitpoint::{Waitpoint, WaitpointKind};
 use continuo_domain::{RunId, SessionId, Timestamp, WaitpointId};
 use continuo_ports::run_store::DequeueRequest;
 use continuo_ports::session_store::{Claim, ClaimRun};
+use continuo_ports::worker_store::ConnectedWorker;
 use continuo_ports::{AppendClaims, Environments, RunStore, SessionIndex, SessionStore, WorkerStore};
 use std::sync::Arc;
 use tokio::sync::Barrier;
@@ -25,6 +26,21 @@ pub(crate) struct Rows {
 
 pub(crate) fn by_name(text: &str) -> SessionRef {
     SessionRef::External(name(text))
+}
+
+/// A worker as it says hello.
+pub(crate) fn worker(id: &str, link: &str, ms: u64) -> ConnectedWorker {
+    ConnectedWorker {
+        environment: env(),
+        id: id.into(),
+        link: link.into(),
+        version: "v1".into(),
+        task_identifiers: vec![TASK.into()],
+        capacity: 3,
+        is_draining: false,
+        connected_at: after(ms),
+        seen_at: after(ms),
+    }
 }
 
 pub(crate) fn new_run(body: &str) -> NewRun {

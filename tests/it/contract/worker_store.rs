@@ -8,7 +8,7 @@ use super::rows::*;
 use continuo_domain::Timestamp;
 use continuo_domain::run::{Holder, NewRun, Run, RunCommand};
 use continuo_ports::run_store::{DequeueRequest, LeaseRef};
-use continuo_ports::worker_store::{ConnectedWorker, ListedWorker, WorkerPosition};
+use continuo_ports::worker_store::{ConnectedWorker, ListedWorker};
 
 macro_rules! worker_store_contract {
     ($adapter:ident, $($suite:ident)::+, $new:expr) => {
@@ -35,21 +35,6 @@ pub(crate) use worker_store_contract;
 
 /// Nobody is lost.
 const NEVER: Timestamp = Timestamp(0);
-
-/// As it says hello.
-fn worker(id: &str, link: &str, ms: u64) -> ConnectedWorker {
-    ConnectedWorker {
-        environment: env(),
-        id: id.into(),
-        link: link.into(),
-        version: "v1".into(),
-        task_identifiers: vec![TASK.into()],
-        capacity: 3,
-        is_draining: false,
-        connected_at: after(ms),
-        seen_at: after(ms),
-    }
-}
 
 async fn connect(rows: &Rows, worker: &ConnectedWorker) {
     rows.workers.connect_worker(worker, NEVER).await.unwrap();
@@ -126,8 +111,7 @@ pub(crate) async fn workers_are_listed_newest_first_page_by_page(rows: Rows) {
     let (mut after, mut pages) = (None, Vec::new());
     loop {
         let page = rows.workers.list_workers(&env(), NEVER, after.as_ref(), 2).await.unwrap();
-        let last = page.workers.last().map(|listed| &listed.worker);
-        after = last.map(|last| WorkerPosition { connected_at: last.connected_at, id: last.id.clone() });
+        after = page.workers.last().map(|last| last.worker.position());
         pages.push(page.workers.iter().map(|listed| listed.worker.id.clone()).collect::<Vec<_>>());
         if !page.has_older {
             break;

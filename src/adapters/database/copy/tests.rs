@@ -11,7 +11,6 @@ use continuo_domain::principal::{OneTimeToken, Scope};
 use continuo_domain::waitpoint::{ChannelWait, WaitedSession, Waitpoint};
 use continuo_ports::environments::{ApiKey, Environment, RotatedKey};
 use continuo_ports::run_store::NewTrigger;
-use continuo_ports::worker_store::ConnectedWorker;
 use continuo_ports::{Environments, RunStore, SessionStore, WorkerStore};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,20 +39,6 @@ fn environment(root_key: &[u8]) -> Environment {
     }
 }
 
-fn connected() -> ConnectedWorker {
-    ConnectedWorker {
-        environment: env(),
-        id: "w".into(),
-        link: "link".into(),
-        version: "v1".into(),
-        task_identifiers: vec![TASK.into()],
-        capacity: 1,
-        is_draining: false,
-        connected_at: T0,
-        seen_at: T0,
-    }
-}
-
 /// At least a row in every table.
 async fn fill(database: &Database) -> SessionId {
     let store = SqlStore::new(database.clone());
@@ -68,7 +53,7 @@ async fn fill(database: &Database) -> SessionId {
     }
     store.register_channel(&made.id, &ChannelName::parse("tools").unwrap()).await.unwrap();
     // Its task goes along. It itself does not: it is connected to the server that stopped.
-    store.connect_worker(&connected(), T0).await.unwrap();
+    store.connect_worker(&worker("w", "link", 0), T0).await.unwrap();
     let rows = Rows {
         sessions: Arc::new(store.clone()),
         index: Arc::new(store.clone()),
