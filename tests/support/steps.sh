@@ -19,9 +19,6 @@ step() {
     wanted "$1" || return 0
     printf '\n== %s\n' "$1"
     launch "$@"
-    # Waited for, not run: a signal to the run counts at once.
-    tail --lines +1 --follow --sleep-interval 0.2 --pid "${RUNNING[$1]}" "$(log_of "$1")" &
-    wait $!
     conclude "$1"
 }
 
@@ -32,12 +29,10 @@ begin() {
     launch "$@"
 }
 
-# Waits for a step that was begun, and shows what it printed.
+# Shows what a step that was begun has printed, and waits for it.
 join() {
     wanted "$1" || return 0
     printf '\n== %s\n' "$1"
-    wait "${RUNNING[$1]}"
-    cat "$(log_of "$1")"
     conclude "$1"
 }
 
@@ -49,17 +44,18 @@ launch() {
     local name=$1 function=$2 began=$SECONDS log
     log=$(log_of "$name")
     : >"$log"
-    set +e
     set -m
-    { (set -e; "$function") >"$log" 2>&1; echo "$? $((SECONDS - began))" >"$log.code"; } &
+    { set +e; (set -e; "$function") >"$log" 2>&1; echo "$? $((SECONDS - began))" >"$log.code"; } &
     set +m
-    set -e
     RUNNING[$name]=$!
 }
 
 conclude() {
     local name=$1 log code took passed failed
     log=$(log_of "$name")
+    # Waited for, not run: a signal to the run counts at once.
+    tail --lines +1 --follow --sleep-interval 0.2 --pid "${RUNNING[$name]}" "$log" &
+    wait $!
     wait "${RUNNING[$name]}"
     unset "RUNNING[$name]"
     read -r code took <"$log.code"

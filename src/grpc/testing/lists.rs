@@ -58,9 +58,8 @@ async fn who_works_is_listed_until_its_stream_ends() {
     assert_eq!(rest.next_page_token, "");
 
     second.say.send(say(Say::Drain(v1::WorkerDrain {}))).await.unwrap();
-    while !list(&node, 0, "").await.workers[0].is_draining {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let drains = async { while !list(&node, 0, "").await.workers[0].is_draining {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), drains).await.expect("that it drains is not noted");
     drop(first.say);
     while first.events.message().await.unwrap().is_some() {}
     let left = list(&node, 0, "").await.workers;

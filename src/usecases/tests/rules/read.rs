@@ -153,7 +153,9 @@ async fn an_idle_timeout_begins_when_everything_that_was_there_is_delivered() {
     let slow = async {
         gate.reached().await;
         // Longer than the timeout: a store that takes its time.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_millis(20)).await;
+        tokio::time::resume();
         gate.release();
     };
     let to_the_end = async {
